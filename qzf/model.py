@@ -1,0 +1,84 @@
+"""The vocabulary as frozen dataclasses: what a container holds, apart from how it is written.
+
+Sizes and offsets are in bytes, shapes in numpy order (outermost dimension first).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Extent", "MemberSpec", "PipelineSpec", "TensorSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A byte range ``[offset, offset + size)`` of a member."""
+
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a member.
+
+    ``dtype`` is the source format's own name: a GGML type (``Q4_K``, ``F32``), a safetensors dtype
+    (``BF16``, ``F8_E4M3``), or ``GGML_<number>`` for a GGML type that QZF does not know. ``row_size``
+    is what chunks are cut by: the bytes of one row (innermost dimension), a whole number of
+    quantization blocks; the size of the tensor where it has no rows (scalars, unknown types).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    extent: Extent
+    row_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """One original file: its name in the container (relative POSIX path), kind, size and tensors.
+
+    ``tensors`` are sorted by offset and do not overlap; bytes of the member outside of them are
+    verbatim extents. ``metadata`` is plain JSON data taken from the file's header.
+    """
+
+    name: str
+    kind: str
+    size: int
+    tensors: tuple[TensorSpec, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def verbatim(self) -> list[Extent]:
+        """The byte ranges that no tensor covers, in order."""
+        gaps, at = [], 0
+        for tensor in self.tensors:
+            if tensor.extent.offset > at:
+                gaps.append(Extent(at, tensor.extent.offset - at))
+            at = tensor.extent.end
+        if at < self.size:
+            gaps.append(Extent(at, self.size - at))
+        return gaps
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSpec:
+    """How the chunks of a tensor are coded: transform, its layout, and the codecs of the streams."""
+
+    transform: str
+    layout: str | None
+    codecs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The short name: ``stored``, ``zstd``, ``fields+zstd``."""
+        used = "+".join(codec for codec in self.codecs if codec != "raw")
+        if not used:
+            return "stored"
+        return used if self.transform == "none" else f"{self.transform}+{used}"
