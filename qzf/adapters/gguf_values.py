@@ -1,0 +1,165 @@
+"""GGUF metadata values as plain JSON data.
+
+Source: ``docs/gguf.md`` (gguf_metadata_value_t) and ``src/gguf.cpp`` in ggml-org/ggml. Where JSON cannot
+say it, or the catalog should not hold it:
+
+- NaN and infinities are the strings ``"nan"``, ``"inf"`` and ``"-inf"``;
+- a float32 is the shortest decimal that rounds to it;
+- bytes of a string that are no UTF-8 become U+FFFD;
+- too long a string is ``{"type": "string", "length": bytes}``, too long an array
+  ``{"type": "array", "of": element type, "length": elements}``, unless everything is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from qzf import limits
+from qzf.adapters.gguf_cursor import Cursor
+
+__all__ = ["ARRAY", "STRING", "TYPE_NAMES", "UINT32", "ValueReader"]
+
+UINT32: Final = 4
+FLOAT32: Final = 6
+STRING: Final = 8
+ARRAY: Final = 9
+
+TYPE_NAMES: Final = {
+    0: "uint8",
+    1: "int8",
+    2: "uint16",
+    3: "int16",
+    UINT32: "uint32",
+    5: "int32",
+    FLOAT32: "float32",
+    7: "bool",
+    STRING: "string",
+    ARRAY: "array",
+    10: "uint64",
+    11: "int64",
+    12: "float64",
+}
+
+#: numpy dtypes of the types of fixed size. A bool is true unless it is 0, as gguf.cpp has it.
+_DTYPES: Final = {
+    number: np.dtype(name).newbyteorder("<")
+    for number, name in TYPE_NAMES.items()
+    if number not in (STRING, ARRAY)
+}
+
+#: Fewest bytes of an element: a string's length; an array's element type and length.
+_STRING_BYTES: Final = 8
+_ARRAY_BYTES: Final = 12
+
+
+@dataclass
+class ValueReader:
+    """Reads values at the cursor; ``full`` means nothing is left out, however long."""
+
+    cursor: Cursor
+    full: bool = False
+    _strings: int = limits.GGUF_MAX_STRINGS
+    _nested: int = limits.GGUF_MAX_NESTED
+    _spent: int = 0
+
+    def value(self, number: int, what: str) -> Any:
+        """Read one value of the type ``number``, which is in `TYPE_NAMES`."""
+        if number == STRING:
+            return self._string(what)
+        if number == ARRAY:
+            return self._array(what, depth=1)
+        dtype = _DTYPES[number]
+        return _plain(np.frombuffer(self.cursor.take(dtype.itemsize, what), dtype))[0]
+
+    def type_number(self, what: str) -> int:
+        """Read a value type and check that there is one of that number."""
+        start = self.cursor.at
+        number = self.cursor.u32(f"the type of {what}")
+        if number not in TYPE_NAMES:
+            raise self.cursor.error(f"{what} has the unknown value type {number}", offset=start)
+        return number
+
+    def _string(self, what: str) -> Any:
+        length = self.cursor.length(what)
+        if self._inline(length, length <= limits.METADATA_MAX_STRING):
+            return self.cursor.take(length, what).decode("utf-8", errors="replace")
+        self.cursor.skip(length, what)
+        return {"type": "string", "length": length}
+
+    def _array(self, what: str, depth: int) -> Any:
+        of = self.type_number(f"an element of {what}")
+        start = self.cursor.at
+        count = self.cursor.u64(f"the length of {what}")
+        dtype = _DTYPES.get(of)
+        smallest = dtype.itemsize if dtype else _STRING_BYTES if of == STRING else _ARRAY_BYTES
+        if count * smallest > self.cursor.remaining:
+            raise self.cursor.error(
+                f"{what} has {count} elements of at least {smallest} bytes, "
+                f"the file has {self.cursor.remaining} more",
+                offset=start,
+            )
+        inline = self._inline(count * smallest, count <= limits.METADATA_MAX_ARRAY)
+        if dtype is not None:
+            values = self._fixed(dtype, count, what, inline)
+        elif of == STRING:
+            values = self._string_array(count, what, inline, start)
+        else:
+            values = self._array_array(count, what, inline, start, depth)
+        return values if inline else {"type": "array", "of": TYPE_NAMES[of], "length": count}
+
+    def _fixed(self, dtype: np.dtype[Any], count: int, what: str, inline: bool) -> list[Any]:
+        if not inline:
+            self.cursor.skip(count * dtype.itemsize, what)
+            return []
+        return _plain(np.frombuffer(self.cursor.take(count * dtype.itemsize, what), dtype))
+
+    def _string_array(self, count: int, what: str, inline: bool, start: int) -> list[Any]:
+        self._strings -= count
+        if self._strings < 0:
+            raise self.cursor.error(
+                f"more than {limits.GGUF_MAX_STRINGS} strings in metadata arrays", offset=start
+            )
+        if inline:
+            return [self._string(f"a string in {what}") for _ in range(count)]
+        self.cursor.skip_strings(count, what)
+        return []
+
+    def _array_array(self, count: int, what: str, inline: bool, start: int, depth: int) -> list[Any]:
+        self._nested -= count
+        if self._nested < 0:
+            raise self.cursor.error(
+                f"more than {limits.GGUF_MAX_NESTED} arrays in metadata arrays", offset=start
+            )
+        if depth >= limits.GGUF_MAX_NESTING:
+            raise self.cursor.error(
+                f"{what} nests arrays more than {limits.GGUF_MAX_NESTING} deep", offset=start
+            )
+        values = []
+        for _ in range(count):
+            value = self._array(what, depth + 1)
+            if inline:
+                values.append(value)
+        return values
+
+    def _inline(self, cost: int, short: bool) -> bool:
+        """Say whether a value of ``cost`` bytes goes into the metadata, and if so count them."""
+        if self.full and self._spent + cost > limits.METADATA_MAX_FULL:
+            raise self.cursor.error(f"more than {limits.METADATA_MAX_FULL} bytes of metadata")
+        if not self.full and (not short or self._spent + cost > limits.METADATA_MAX_TOTAL):
+            return False
+        self._spent += cost
+        return True
+
+
+def _plain(values: np.ndarray[Any, np.dtype[Any]]) -> list[Any]:
+    """Turn numbers into Python ones that JSON can say."""
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    if values.dtype.itemsize == 4:
+        # numpy prints the shortest decimal that rounds to the same float32.
+        values = values.astype(np.str_).astype(np.float64)
+    return [value if math.isfinite(value) else str(value) for value in values.tolist()]

@@ -1,0 +1,90 @@
+"""Models in several files: safetensors with an index file, GGUF split into numbered parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from qzf import limits
+from qzf.errors import GgufError, SafetensorsError
+from qzf.storage import FileSource
+
+__all__ = ["read_shard_index", "split_gguf_parts"]
+
+#: The name of a part as gguf-split writes it (SPLIT_PREFIX format ``%s-%05d-of-%05d.gguf`` in llama.cpp).
+_PART: Final = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
+
+
+def read_shard_index(path: str | os.PathLike[str]) -> list[str]:
+    """Return the file names that ``model.safetensors.index.json`` at ``path`` refers to, sorted, each once.
+
+    They are plain names in the index file's folder. Raises SafetensorsError for anything else; whether the
+    files exist is not looked at.
+    """
+    name = os.fspath(path)
+    weight_map = _read_index(name).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        _fail("weight_map is no map, or an empty one", name)
+    files = set()
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not _is_plain(file):
+            _fail(f"{file!r} is no plain file name", name, tensor)
+        files.add(file)
+    if len(files) > limits.MAX_PARTS:
+        _fail(f"{len(files)} files, the limit is {limits.MAX_PARTS}", name)
+    return sorted(files)
+
+
+def split_gguf_parts(path: str | os.PathLike[str]) -> list[Path]:
+    """Return all parts of the split model that ``path`` is any part of, in order.
+
+    A name that is not of the form ``stem-00001-of-00003.gguf`` is a model in one file: just that path.
+    Raises GgufError for numbers that cannot be and for a part that is missing.
+    """
+    given = Path(path)
+    match = _PART.fullmatch(given.name)
+    if match is None:
+        return [given]
+    number, count = int(match["number"]), int(match["count"])
+    if not 1 <= number <= count <= limits.MAX_PARTS:
+        raise GgufError(f"part {number} of {count} cannot be", file=os.fspath(path))
+    # One look into the folder instead of one for each part that the name claims to exist.
+    present = {entry.name for entry in given.parent.iterdir()}
+    parts = []
+    for part in range(1, count + 1):
+        name = f"{match['stem']}-{part:05d}-of-{count:05d}.gguf"
+        if name not in present:
+            raise GgufError(f"part {part} of {count} is missing: {name}", file=os.fspath(path))
+        parts.append(given.with_name(name))
+    return parts
+
+
+def _read_index(name: str) -> dict[str, Any]:
+    with FileSource(name) as source:
+        if source.size > limits.MAX_SHARD_INDEX:
+            _fail(f"the index has {source.size} bytes, the limit is {limits.MAX_SHARD_INDEX}", name)
+        raw = source.read(0, source.size)
+    if sum(map(raw.count, (b"{", b"[", b","))) > limits.SAFETENSORS_MAX_VALUES:
+        _fail(f"the index holds more than {limits.SAFETENSORS_MAX_VALUES} JSON values", name)
+    try:
+        parsed = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        _fail(f"the index is not JSON: {error}", name)
+    if not isinstance(parsed, dict):
+        _fail("the index is no JSON object", name)
+    return parsed
+
+
+def _is_plain(file: str) -> bool:
+    """Tell whether ``file`` names a file of the same folder, on every system."""
+    if file in ("", ".", "..") or any(char in "/\\:" or not char.isprintable() for char in file):
+        return False
+    # Not printable are lone surrogates too, so it can be encoded.
+    return len(file.encode("utf-8")) <= limits.MAX_PATH_COMPONENT
+
+
+def _fail(message: str, name: str, tensor: str | None = None) -> NoReturn:
+    raise SafetensorsError(message, file=name, tensor=tensor)

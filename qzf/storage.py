@@ -1,0 +1,262 @@
+"""Where bytes come from: a mapped file, memory, and (through the same base class) remote ranges.
+
+A source has a fixed ``size``, taken when it was opened; every range that is asked for lies within it or is
+an error. What ``read`` returns is the caller's own snapshot, so a check made on it stays true. Views are
+for speed on data that is checked afterwards: a file that another process cuts short below a view ends this
+process with SIGBUS, which is why everything that parses or packs a file reads instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import stat
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from qzf.errors import OptionError, SourceChangedError, SourceError
+
+__all__ = ["ByteSource", "FileIdentity", "FileSource", "MemorySource", "SourceBase"]
+
+#: Bytes per system call: Linux moves at most 0x7ffff000 at once, so larger reads take several calls.
+_MAX_CALL: Final = 1 << 30
+
+#: ``stat`` file kinds that hold no bytes of their own at offsets, and what to call them.
+_NOT_FILES: Final = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+#: (device, inode, size in bytes, modification time in ns) of a file.
+FileIdentity = tuple[int, int, int, int]
+
+
+class ByteSource(Protocol):
+    """A readable sequence of ``size`` bytes, usable from several threads at once until it is closed."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it: the path as the caller gave it, or a label."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all; fixed while the source is open."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the ``size`` bytes from ``offset`` on as a snapshot that nobody else can change.
+
+        Raises OptionError for a range that is not within the source, SourceChangedError where the
+        source turns out to be shorter than ``size`` says.
+        """
+
+    def readinto(self, offset: int, buffer: bytearray | memoryview) -> None:
+        """Fill all of ``buffer`` (writable, contiguous) from ``offset`` on. Errors as for `read`."""
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """Return a read-only view of bytes, without a copy where the source is mapped. Errors as `read`."""
+
+    def close(self) -> None:
+        """Release everything; views that are still held stay valid. Closing twice is no error."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class SourceBase(ABC):
+    """What every source shares: the bounds check and reads in terms of ``_fill``.
+
+    A remote source needs only ``_fill`` (and ``close``); its views are then copies.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name = name
+        self._size = size
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @abstractmethod
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (unsigned bytes, not empty) from ``offset`` on; the range is within the source."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See `ByteSource.close`."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        self._check(offset, size)
+        buffer = bytearray(size)
+        if size:
+            self._fill(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def readinto(self, offset: int, buffer: bytearray | memoryview) -> None:
+        view = memoryview(buffer)
+        self._check(offset, view.nbytes)
+        if view.nbytes:
+            self._fill(offset, view.cast("B"))
+
+    def view(self, offset: int, size: int) -> memoryview:
+        return memoryview(self.read(offset, size))
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or size < 0 or offset + size > self._size:
+            raise OptionError(
+                f"{size} bytes from {offset} on are not within the {self._size} bytes of the source",
+                file=self._name,
+                offset=offset,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class FileSource(SourceBase):
+    """A regular file, read by ``pread`` and viewed through a read-only map.
+
+    Raises SourceError for what is not a regular file; OSError (not found, permission) passes through.
+    Reads and views are safe from several threads; closing while another thread reads is not.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        name = os.fspath(path)
+        _refuse_special(name, Path(name).stat())
+        # A fifo that slips in after the check must not block the open.
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            _refuse_special(name, status)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        super().__init__(name, status.st_size)
+        self._descriptor = descriptor
+        # A relative path must mean the same file after a change of directory.
+        self._path = Path(name).absolute()
+        self._map: mmap.mmap | None = None
+        self._lock = threading.Lock()
+        self.identity: Final = _identity(status)
+
+    def read(self, offset: int, size: int) -> bytes:
+        self._check(offset, size)
+        if 0 < size <= _MAX_CALL:
+            # The common case without a second copy: pread makes the bytes object itself.
+            data = os.pread(self._open_descriptor(), size, offset)
+            if len(data) == size:
+                return data
+        return super().read(offset, size)
+
+    def view(self, offset: int, size: int) -> memoryview:
+        self._check(offset, size)
+        if size == 0:
+            return memoryview(b"")
+        return memoryview(self._mapped())[offset : offset + size]
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError unless path and open file still are what was opened.
+
+        That is: same device, inode, size and modification time, by path and by descriptor.
+        """
+        try:
+            now = self._path.stat()
+        except FileNotFoundError:
+            raise SourceChangedError("the file has vanished while it was read", file=self.name) from None
+        if _identity(now)[:2] != self.identity[:2]:
+            raise SourceChangedError("the file has been replaced while it was read", file=self.name)
+        if {_identity(now), _identity(os.fstat(self._open_descriptor()))} != {self.identity}:
+            raise SourceChangedError("the file has changed while it was read", file=self.name)
+
+    def close(self) -> None:
+        with self._lock:
+            mapped, self._map = self._map, None
+            descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        if mapped is not None:
+            # While views are held this is an error; the map then goes when the last of them does.
+            with contextlib.suppress(BufferError):
+                mapped.close()
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        descriptor = self._open_descriptor()
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(descriptor, [buffer[done : done + _MAX_CALL]], offset + done)
+            if count == 0:
+                raise SourceChangedError(
+                    f"the file has become shorter than the {self.size} bytes it had when it was opened",
+                    file=self.name,
+                    offset=offset + done,
+                )
+            done += count
+
+    def _open_descriptor(self) -> int:
+        if self._descriptor < 0:
+            raise OptionError("the source is closed", file=self.name)
+        return self._descriptor
+
+    def _mapped(self) -> mmap.mmap:
+        with self._lock:
+            if self._map is None:
+                descriptor = self._open_descriptor()
+                try:
+                    self._map = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_READ)
+                except ValueError:
+                    # mmap compares the length with the file's size of now.
+                    raise SourceChangedError(
+                        f"the file has become shorter than the {self.size} bytes it had when it was opened",
+                        file=self.name,
+                    ) from None
+            return self._map
+
+
+class MemorySource(SourceBase):
+    """Bytes in memory, not copied; the caller must not change them while the source is in use."""
+
+    def __init__(self, data: bytes | bytearray | memoryview, name: str = "<memory>") -> None:
+        self._data = memoryview(data).cast("B").toreadonly()
+        super().__init__(name, len(self._data))
+
+    def read(self, offset: int, size: int) -> bytes:
+        self._check(offset, size)
+        return bytes(self._data[offset : offset + size])
+
+    def view(self, offset: int, size: int) -> memoryview:
+        self._check(offset, size)
+        return self._data[offset : offset + size]
+
+    def close(self) -> None:
+        """Nothing is held that would need releasing."""
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self._data[offset : offset + len(buffer)]
+
+
+def _identity(status: os.stat_result) -> FileIdentity:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _refuse_special(name: str, status: os.stat_result) -> None:
+    for is_kind, what in _NOT_FILES:
+        if is_kind(status.st_mode):
+            raise SourceError(f"is {what}, not a regular file", file=name)

@@ -1,0 +1,136 @@
+"""Small builders of input files, byte by byte, so that tests can break any rule of a format."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qzf.quant import BY_NUMBER
+
+SOURCES = Path(__file__).resolve().parents[1] / "fixtures" / "sources"
+
+F32, F16, Q4_0, Q8_0 = 0, 1, 2, 8
+UINT8, UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, FLOAT64 = 0, 4, 6, 7, 8, 9, 10, 12
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """A tensor to be: ``ne`` innermost first; ``data`` None is counted bytes of the right size.
+
+    ``offset`` None places it behind the one before, aligned.
+    """
+
+    name: str | bytes
+    ne: tuple[int, ...]
+    type_number: int = F32
+    data: bytes | None = None
+    offset: int | None = None
+
+    def content(self) -> bytes:
+        if self.data is not None:
+            return self.data
+        size = BY_NUMBER[self.type_number].row_size(self.ne[0] if self.ne else 1)
+        assert size is not None
+        for count in self.ne[1:]:
+            size *= count
+        return bytes(index % 251 for index in range(size))
+
+
+def u32(value: int) -> bytes:
+    return struct.pack("<I", value)
+
+
+def u64(value: int) -> bytes:
+    return struct.pack("<Q", value)
+
+
+def gguf_string(text: str | bytes) -> bytes:
+    raw = text.encode("utf-8") if isinstance(text, str) else text
+    return u64(len(raw)) + raw
+
+
+def gguf_array(of: int, elements: Sequence[bytes], count: int | None = None) -> bytes:
+    """An array's payload: element type, length (``count`` to lie about it), elements."""
+    return u32(of) + u64(len(elements) if count is None else count) + b"".join(elements)
+
+
+def gguf_pair(key: str | bytes, number: int, payload: bytes) -> bytes:
+    return gguf_string(key) + u32(number) + payload
+
+
+def gguf_file(
+    pairs: Sequence[bytes] = (),
+    tensors: Sequence[GgufTensor] = (),
+    *,
+    version: int = 3,
+    alignment: int = 32,
+    counts: tuple[int | None, int | None] = (None, None),
+    tail: bytes = b"",
+) -> bytes:
+    """A whole file; ``counts`` are the tensor and key-value counts to announce instead of the true ones."""
+    out = bytearray(b"GGUF" + u32(version))
+    out += u64(len(tensors) if counts[0] is None else counts[0])
+    out += u64(len(pairs) if counts[1] is None else counts[1])
+    out += b"".join(pairs)
+    data = bytearray()
+    for tensor in tensors:
+        offset = -(-len(data) // alignment) * alignment if tensor.offset is None else tensor.offset
+        out += gguf_string(tensor.name) + u32(len(tensor.ne)) + b"".join(map(u64, tensor.ne))
+        out += u32(tensor.type_number) + u64(offset)
+        content = tensor.content()
+        # What a hostile offset points to cannot be there.
+        if offset <= 1 << 20:
+            data += bytes(max(0, offset + len(content) - len(data)))
+            data[offset : offset + len(content)] = content
+    if tensors:
+        out += bytes(-len(out) % alignment)
+    return bytes(out + data + tail)
+
+
+def small_gguf() -> bytes:
+    """A valid file with every kind of metadata value and three tensors; ends with the last one's data."""
+    pairs = [
+        gguf_pair("general.architecture", STRING, gguf_string("llama")),
+        gguf_pair("general.alignment", UINT32, u32(32)),
+        gguf_pair("a.float", FLOAT32, struct.pack("<f", 1e-5)),
+        gguf_pair("a.bool", BOOL, b"\1"),
+        gguf_pair("a.list", ARRAY, gguf_array(UINT32, [u32(7), u32(8)])),
+        gguf_pair("a.nested", ARRAY, gguf_array(ARRAY, [gguf_array(UINT8, [b"\5"])])),
+        gguf_pair(
+            "tokenizer.ggml.tokens", ARRAY, gguf_array(STRING, [gguf_string(f"t{i}") for i in range(70)])
+        ),
+    ]
+    tensors = [
+        GgufTensor("token_embd.weight", (32, 5), Q4_0),
+        GgufTensor("norm.weight", (7,), F32),
+        GgufTensor("output.weight", (64, 3), Q8_0),
+    ]
+    return gguf_file(pairs, tensors)
+
+
+def safetensors_file(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
+    """A whole file; ``header`` is JSON data, or the raw header as str or bytes."""
+    if not isinstance(header, str | bytes):
+        header = json.dumps(header)
+    raw = header.encode("utf-8") if isinstance(header, str) else header
+    return u64(len(raw) if length is None else length) + raw + data
+
+
+def entry(dtype: str, shape: Iterable[int], begin: int, end: int) -> dict[str, Any]:
+    """A tensor's entry in a safetensors header."""
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def small_safetensors() -> bytes:
+    """A valid file with metadata, three tensors, one of them empty, and padding."""
+    header = {
+        "__metadata__": {"format": "pt"},
+        "b": entry("BF16", (3, 4), 24, 48),
+        "a": entry("F32", (2, 3), 0, 24),
+        "empty": entry("I8", (0, 5), 24, 24),
+    }
+    return safetensors_file(json.dumps(header) + "   ", bytes(range(48)))
