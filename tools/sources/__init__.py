@@ -1,0 +1,1 @@
+"""Makers of the files in ``fixtures/sources``: small valid checkpoints cut out of real models."""
