@@ -1,0 +1,88 @@
+"""QZF: losslessly compressed quantized LLM checkpoints.
+
+``open`` reads tensors out of a container; ``pack``, ``unpack`` and ``verify`` are the tools' use cases. Names
+are loaded when they are first used, so that ``import qzf`` costs next to nothing and starts nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qzf._core import active_isa
+    from qzf.access import Container, QuantArray
+    from qzf.access import open_container as open  # noqa: A004
+    from qzf.errors import (
+        ChecksumError,
+        ChunkError,
+        DamageError,
+        FormatError,
+        NotFoundError,
+        OptionError,
+        OutputExistsError,
+        QzfError,
+        SourceChangedError,
+        SourceError,
+        TruncatedError,
+        UnsupportedError,
+    )
+    from qzf.ops import PackReport, UnpackReport, VerifyReport
+    from qzf.ops.pack import pack
+    from qzf.ops.unpack import unpack
+    from qzf.ops.verify import verify
+
+__all__ = [
+    "ChecksumError",
+    "ChunkError",
+    "Container",
+    "DamageError",
+    "FormatError",
+    "NotFoundError",
+    "OptionError",
+    "OutputExistsError",
+    "PackReport",
+    "QuantArray",
+    "QzfError",
+    "SourceChangedError",
+    "SourceError",
+    "TruncatedError",
+    "UnpackReport",
+    "UnsupportedError",
+    "VerifyReport",
+    "active_isa",
+    "open",
+    "pack",
+    "unpack",
+    "verify",
+]
+
+_HOMES = {
+    "active_isa": ("qzf._core", "active_isa"),
+    "open": ("qzf.access", "open_container"),
+    "Container": ("qzf.access", "Container"),
+    "QuantArray": ("qzf.access", "QuantArray"),
+    "pack": ("qzf.ops", "pack"),
+    "unpack": ("qzf.ops", "unpack"),
+    "verify": ("qzf.ops", "verify"),
+    "PackReport": ("qzf.ops", "PackReport"),
+    "UnpackReport": ("qzf.ops", "UnpackReport"),
+    "VerifyReport": ("qzf.ops", "VerifyReport"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("qzf")
+    if name not in __all__:
+        raise AttributeError(f"module 'qzf' has no attribute {name!r}")
+    module, attribute = _HOMES.get(name, ("qzf.errors", name))
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

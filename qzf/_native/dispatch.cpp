@@ -1,0 +1,117 @@
+#include "dispatch.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <stdexcept>
+
+#if defined(QZF_X86) && defined(_MSC_VER)
+#include <intrin.h>
+#elif defined(QZF_X86)
+#include <cpuid.h>
+#endif
+
+namespace qzf {
+namespace {
+
+#ifdef QZF_X86
+
+struct Registers {
+  std::uint32_t a, b, c, d;
+};
+
+#ifdef _MSC_VER
+Registers cpuid(std::uint32_t leaf) {
+  int r[4];
+  __cpuidex(r, static_cast<int>(leaf), 0);
+  return {static_cast<std::uint32_t>(r[0]), static_cast<std::uint32_t>(r[1]),
+          static_cast<std::uint32_t>(r[2]), static_cast<std::uint32_t>(r[3])};
+}
+
+std::uint64_t enabled_state() { return _xgetbv(0); }
+#else
+Registers cpuid(std::uint32_t leaf) {
+  Registers r{};
+  __cpuid_count(leaf, 0, r.a, r.b, r.c, r.d);
+  return r;
+}
+
+// By hand, as the intrinsic would need -mxsave for the whole file.
+std::uint64_t enabled_state() {
+  std::uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<std::uint64_t>(high) << 32 | low;
+}
+#endif
+
+constexpr std::uint32_t bit(int n) { return std::uint32_t{1} << n; }
+
+struct X86Features {
+  bool avx2 = false;
+  bool avx512 = false;
+};
+
+// Bit numbers: Intel SDM volume 2A, CPUID; volume 1, "XCR0". The processor's word is not enough: an
+// operating system that does not save the wide registers leaves their XCR0 bits zero.
+X86Features x86_features() {
+  X86Features found;
+  const std::uint32_t osxsave_avx = bit(27) | bit(28);
+  if (cpuid(0).a < 7 || (cpuid(1).c & osxsave_avx) != osxsave_avx) return found;
+  const std::uint64_t state = enabled_state();
+  const std::uint32_t features = cpuid(7).b;
+  const std::uint32_t f_bw_vl = bit(16) | bit(30) | bit(31);
+  found.avx2 = (state & 0x06) == 0x06 && (features & bit(5)) != 0;
+  found.avx512 = found.avx2 && (state & 0xe6) == 0xe6 && (features & f_bw_vl) == f_bw_vl;
+  return found;
+}
+
+#endif  // QZF_X86
+
+std::vector<Isa> find_isas() {
+  std::vector<Isa> found = {{"scalar", &kFieldsScalar}};
+#if defined(QZF_X86)
+  const X86Features has = x86_features();
+  if (has.avx2) found.push_back({"avx2", &kFieldsAvx2});
+#ifdef QZF_SIMDE
+  found.push_back({"avx512", &kFieldsAvx512});
+#else
+  if (has.avx512) found.push_back({"avx512", &kFieldsAvx512});
+#endif
+#elif defined(QZF_NEON)
+  found.push_back({"neon", &kFieldsNeon});  // every 64-bit ARM has it
+#endif
+  return found;
+}
+
+std::string forced_isa() {
+  const char* name = std::getenv("QZF_FORCE_ISA");
+  return name == nullptr ? "" : name;
+}
+
+}  // namespace
+
+const std::vector<Isa>& available_isas() {
+  static const std::vector<Isa> isas = find_isas();
+  return isas;
+}
+
+const Isa& isa(const std::string& name) {
+  std::string names;
+  for (const Isa& candidate : available_isas()) {
+    if (name == candidate.name) return candidate;
+    names += names.empty() ? "" : ", ";
+    names += candidate.name;
+  }
+  throw std::invalid_argument("instruction set '" + name + "' is not available here; there are: " + names);
+}
+
+const Isa& active_isa() {
+  static const std::string forced = forced_isa();
+  if (forced.empty()) return available_isas().back();
+  try {
+    return isa(forced);
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(std::string("QZF_FORCE_ISA: ") + error.what());
+  }
+}
+
+}  // namespace qzf

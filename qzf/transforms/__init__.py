@@ -1,0 +1,1 @@
+"""Reversible rearrangements: bytes of a chunk <-> homogeneous streams."""

@@ -1,0 +1,160 @@
+"""Layouts of the ``fields`` transform: into which streams the bytes of a block go.
+
+A layout is a block size and a list of steps, each of which yields one or more streams; every bit of
+the block is used by exactly one step. The normative text is ``spec/qzf-format.md``, "Layouts".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from qzf import quant
+from qzf.quant import GgmlType
+
+__all__ = ["BY_ID", "BY_NAME", "Codes", "Copy", "Layout", "MaskCodes", "Planes", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One stream: the ``width`` bytes at ``offset`` of each block."""
+
+    offset: int
+    width: int
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.width,)
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """``size`` streams of one byte a block, least significant first; the block is one number.
+
+    With ``rotate`` the number is first rotated left by one bit, so that a float's sign moves to bit 0
+    and the top byte holds exponent bits first.
+    """
+
+    size: int
+    rotate: bool
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (1,) * self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """One stream: codes put together from a low and a high field, one byte a code.
+
+    For each entry (low offset, low shift, high offset, high shift) of ``planes``, in this order, and
+    each lane l below ``lanes``: the ``low_bits`` bits of byte (low offset + l) from bit (low shift) up,
+    below the ``high_bits`` bits of byte (high offset + l) from bit (high shift) up.
+    """
+
+    lanes: int
+    low_bits: int
+    high_bits: int
+    planes: tuple[tuple[int, int, int, int], ...]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.lanes * len(self.planes),)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskCodes:
+    """One stream: codes whose highest bit comes from a bit mask, one byte a code.
+
+    For each entry (low offset, low shift, mask offset) of ``planes``, in this order, and each lane l
+    below ``lanes`` (a multiple of 8): the ``low_bits`` bits of byte (low offset + l) from bit
+    (low shift) up, below bit (l mod 8) of byte (mask offset + l div 8).
+    """
+
+    lanes: int
+    low_bits: int
+    planes: tuple[tuple[int, int, int], ...]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.lanes * len(self.planes),)
+
+
+Step = Copy | Planes | Codes | MaskCodes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A block of ``block`` bytes, split by ``steps``."""
+
+    wire_id: int
+    name: str
+    block: int
+    steps: tuple[Step, ...]
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Bytes a block of each stream, in order."""
+        return tuple(width for step in self.steps for width in step.widths)
+
+
+def _codes(t: GgmlType) -> tuple[tuple[str, ...], Step] | None:
+    """The fields that become one stream of whole codes, for types that keep codes in two fields.
+
+    Not for Q3_K: a prefix code cannot do better than 3 bits on nearly uniform 3-bit codes.
+    """
+    match t.name:
+        case "Q5_0" | "Q5_1":
+            low, mask = t.offset("qs"), t.offset("qh")
+            return ("qh", "qs"), MaskCodes(16, 4, ((low, 0, mask), (low, 4, mask + 2)))
+        case "Q5_K":
+            low, high = t.offset("qs"), t.offset("qh")
+            planes = tuple((low + 32 * (p // 2), 4 * (p % 2), high, p) for p in range(8))
+            return ("qh", "qs"), Codes(32, 4, 1, planes)
+        case "Q6_K":
+            low, high = t.offset("ql"), t.offset("qh")
+            planes = tuple(
+                (low + 64 * h + 32 * (p % 2), 4 * (p // 2), high + 32 * h, 2 * p)
+                for h in range(2)
+                for p in range(4)
+            )
+            return ("ql", "qh"), Codes(32, 4, 2, planes)
+    return None
+
+
+def _steps(t: GgmlType) -> tuple[Step, ...]:
+    """Scales byte by byte, other fields whole, codes kept in two fields joined and last."""
+    joined = _codes(t)
+    taken = joined[0] if joined else ()
+    steps: list[Step] = []
+    for field in t.fields:
+        if field.name in taken:
+            continue
+        at, width = t.offset(field.name), t.dtype[field.name].itemsize
+        if field.count == 1:
+            steps += [Copy(at + i, 1) for i in range(width)]
+        else:
+            steps.append(Copy(at, width))
+    return (*steps, joined[1]) if joined else tuple(steps)
+
+
+#: Block layouts have the GGML type number plus this as their wire id.
+GGML_BASE: Final = 64
+
+_NUMBERS = (
+    Layout(1, "planes2", 2, (Planes(2, rotate=False),)),
+    Layout(2, "planes4", 4, (Planes(4, rotate=False),)),
+    Layout(3, "planes8", 8, (Planes(8, rotate=False),)),
+    Layout(4, "float2", 2, (Planes(2, rotate=True),)),
+    Layout(5, "float4", 4, (Planes(4, rotate=True),)),
+    Layout(6, "float8", 8, (Planes(8, rotate=True),)),
+)
+_BLOCKS = tuple(
+    Layout(GGML_BASE + t.number, t.name, t.size, _steps(t))
+    for t in quant.BY_NUMBER.values()
+    if t.name not in quant.PLAIN
+)
+
+BY_ID: Final = {layout.wire_id: layout for layout in (*_NUMBERS, *_BLOCKS)}
+BY_NAME: Final = {layout.name: layout for layout in BY_ID.values()}
