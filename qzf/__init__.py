@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from qzf._version import __version__
+
 if TYPE_CHECKING:
     from qzf._core import active_isa
     from qzf.access import Container, QuantArray
@@ -27,10 +29,10 @@ if TYPE_CHECKING:
         TruncatedError,
         UnsupportedError,
     )
-    from qzf.ops import PackReport, UnpackReport, VerifyReport
-    from qzf.ops.pack import pack
-    from qzf.ops.unpack import unpack
-    from qzf.ops.verify import verify
+    from qzf.ops.packing import pack
+    from qzf.ops.reports import PackReport, UnpackReport, VerifyReport
+    from qzf.ops.unpacking import unpack
+    from qzf.ops.verifying import verify
 
 __all__ = [
     "ChecksumError",
@@ -50,6 +52,7 @@ __all__ = [
     "UnpackReport",
     "UnsupportedError",
     "VerifyReport",
+    "__version__",
     "active_isa",
     "open",
     "pack",
@@ -62,20 +65,16 @@ _HOMES = {
     "open": ("qzf.access", "open_container"),
     "Container": ("qzf.access", "Container"),
     "QuantArray": ("qzf.access", "QuantArray"),
-    "pack": ("qzf.ops", "pack"),
-    "unpack": ("qzf.ops", "unpack"),
-    "verify": ("qzf.ops", "verify"),
-    "PackReport": ("qzf.ops", "PackReport"),
-    "UnpackReport": ("qzf.ops", "UnpackReport"),
-    "VerifyReport": ("qzf.ops", "VerifyReport"),
+    "pack": ("qzf.ops.packing", "pack"),
+    "unpack": ("qzf.ops.unpacking", "unpack"),
+    "verify": ("qzf.ops.verifying", "verify"),
+    "PackReport": ("qzf.ops.reports", "PackReport"),
+    "UnpackReport": ("qzf.ops.reports", "UnpackReport"),
+    "VerifyReport": ("qzf.ops.reports", "VerifyReport"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("qzf")
     if name not in __all__:
         raise AttributeError(f"module 'qzf' has no attribute {name!r}")
     module, attribute = _HOMES.get(name, ("qzf.errors", name))

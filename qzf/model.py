@@ -78,7 +78,7 @@ class PipelineSpec:
     @property
     def name(self) -> str:
         """The short name: ``stored``, ``zstd``, ``fields+zstd``."""
-        used = "+".join(codec for codec in self.codecs if codec != "raw")
+        used = "+".join(dict.fromkeys(codec for codec in self.codecs if codec != "raw"))
         if not used:
             return "stored"
         return used if self.transform == "none" else f"{self.transform}+{used}"

@@ -16,9 +16,16 @@ class CodecImpl(Protocol):
     name: ClassVar[str]
 
     def encode(self, stream: Bytes, effort: int, table: bytes | None) -> Bytes:
-        """The coded bytes of ``stream``. ``effort`` is a zstd level; ``table`` a shared table's content."""
+        """The coded bytes of ``stream``.
+
+        ``effort`` is a zstd level or ``HUFFMAN``, ``table`` the content of a shared table to use.
+        """
         ...
 
-    def decode(self, data: memoryview, size: int, table: bytes | None) -> Bytes:
-        """The ``size`` bytes of the stream; raises ``ChunkError`` for data that does not yield them."""
+    def decode(self, data: memoryview, out: memoryview, table: bytes | None) -> memoryview:
+        """The stream that ``data`` codes, which has the size of ``out``.
+
+        It is in ``out``, or is ``data`` itself where there is nothing to decode. Raises ``ChunkError`` for
+        data that does not yield exactly ``len(out)`` bytes.
+        """
         ...

@@ -18,9 +18,9 @@ class Raw:
     def encode(self, stream: Bytes, effort: int, table: bytes | None) -> Bytes:
         return stream
 
-    def decode(self, data: memoryview, size: int, table: bytes | None) -> Bytes:
+    def decode(self, data: memoryview, out: memoryview, table: bytes | None) -> memoryview:
         if table is not None:
             raise ChunkError("a raw stream names a shared table")
-        if len(data) != size:
-            raise ChunkError(f"a raw stream of {size} bytes has {len(data)} stored bytes")
+        if len(data) != len(out):
+            raise ChunkError(f"a raw stream of {len(out)} bytes has {len(data)} stored bytes")
         return data

@@ -50,7 +50,7 @@ HEADER: Final = Struct(
     "magic" / Const(FILE_MAGIC),
     "version_major" / Int16ul,
     "version_minor" / Int16ul,
-    "reserved0" / Int32ul,
+    "salt" / Int32ul,
     "required_features" / Int64ul,
     "reserved1" / Bytes(32),
     "header_xxh3" / Int64ul,
@@ -65,18 +65,19 @@ RECORD_HEADER: Final = Struct(
     "tensor" / Int32ul,
     "offset" / Int64ul,
     "stored_size" / Int64ul,
-    "decoded_size" / Int64ul,
+    "decoded_size" / Int32ul,
+    "salt" / Int32ul,
     "stored_xxh3" / Int64ul,
     "decoded_xxh3" / Int64ul,
     "header_xxh3" / Int64ul,
 )
 #: The record header again for the hot path: one is packed and parsed for every chunk.
-_RECORD: Final = struct.Struct("<4sBBHIIQQQQQ")
+_RECORD: Final = struct.Struct("<4sBBHIIQQIIQQ")
 
 INDEX_HEAD: Final = Struct(
     "version_major" / Int16ul,
     "version_minor" / Int16ul,
-    "reserved0" / Int32ul,
+    "salt" / Int32ul,
     "required_features" / Int64ul,
     "chunk_count" / Int64ul,
     "section_count" / Int64ul,
@@ -100,6 +101,7 @@ TRAILER: Final = Struct(
 class Header:
     """The container's first 64 bytes."""
 
+    salt: int
     version: tuple[int, int] = VERSION
     required_features: int = 0
 
@@ -116,6 +118,7 @@ class RecordHeader:
     offset: int
     stored_size: int
     decoded_size: int
+    salt: int
     stored_xxh3: int
     decoded_xxh3: int
 
@@ -128,6 +131,7 @@ class IndexHead:
     section_count: int
     catalog_stored_size: int
     catalog_decoded_size: int
+    salt: int
     version: tuple[int, int] = VERSION
     required_features: int = 0
 
@@ -147,7 +151,7 @@ def pack_header(header: Header) -> bytes:
         {
             "version_major": header.version[0],
             "version_minor": header.version[1],
-            "reserved0": 0,
+            "salt": header.salt,
             "required_features": header.required_features,
             "reserved1": bytes(32),
             "header_xxh3": 0,
@@ -162,8 +166,8 @@ def parse_header(data: bytes) -> Header:
     raw = _parse(HEADER, HEADER_SIZE, data, "header")
     version = _check_version(raw)
     _check_xxh3(data[: HEADER_SIZE - 8], raw.header_xxh3, "header")
-    _check_reserved(raw.reserved0 == 0 and not any(raw.reserved1), "header")
-    return Header(version, _check_features(raw))
+    _check_reserved(not any(raw.reserved1), "header")
+    return Header(raw.salt, version, _check_features(raw))
 
 
 def pack_record_header(header: RecordHeader) -> bytes:
@@ -177,6 +181,7 @@ def pack_record_header(header: RecordHeader) -> bytes:
         header.offset,
         header.stored_size,
         header.decoded_size,
+        header.salt,
         header.stored_xxh3,
         header.decoded_xxh3,
     )
@@ -202,7 +207,7 @@ def pack_index_head(head: IndexHead) -> bytes:
         {
             "version_major": head.version[0],
             "version_minor": head.version[1],
-            "reserved0": 0,
+            "salt": head.salt,
             "required_features": head.required_features,
             "chunk_count": head.chunk_count,
             "section_count": head.section_count,
@@ -217,12 +222,13 @@ def pack_index_head(head: IndexHead) -> bytes:
 def parse_index_head(data: bytes) -> IndexHead:
     raw = _parse(INDEX_HEAD, INDEX_HEAD_SIZE, data, "index head")
     version = _check_version(raw)
-    _check_reserved(raw.reserved0 == 0 and not any(raw.reserved1), "index head")
+    _check_reserved(not any(raw.reserved1), "index head")
     return IndexHead(
         raw.chunk_count,
         raw.section_count,
         raw.catalog_stored_size,
         raw.catalog_decoded_size,
+        raw.salt,
         version,
         _check_features(raw),
     )

@@ -1,0 +1,279 @@
+"""Reading tensors out of a container: the public face of ``qzf.open``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from qzf import quant
+from qzf.container.catalog import MemberEntry, TensorEntry
+from qzf.container.reader import ContainerReader, located, parse_digest
+from qzf.container.recover import recover_index
+from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
+from qzf.format.tables import Table
+from qzf.format.wire import xxh3
+from qzf.parallel import default_threads, ordered_map
+from qzf.quant import GgmlType
+from qzf.storage import ByteSource, FileSource
+
+__all__ = ["Container", "QuantArray", "open_container"]
+
+#: Original dtype -> numpy dtype, where numpy has it; GGML and safetensors use the same names.
+_NUMPY: Final = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+    "C64": "<c8",
+}
+#: The same, where ml_dtypes has it; that package is imported when the first such tensor is read.
+_ML_DTYPES: Final = {
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+#: Tensors below this are decoded in the calling thread.
+_PARALLEL_CHUNKS: Final = 3
+
+
+class QuantArray(npt.NDArray[np.uint8]):
+    """Raw bytes of a tensor that has no numpy dtype: uint8 of shape (rows, bytes per row).
+
+    ``quant`` is the GGML type (block size and field layout), None for other packed dtypes; ``original`` is
+    the dtype's name in the original file.
+    """
+
+    quant: GgmlType | None
+    original: str
+
+    def __array_finalize__(self, source: object) -> None:
+        self.quant = getattr(source, "quant", None)
+        self.original = getattr(source, "original", "")
+
+
+class Container:
+    """An open container. Reading from it is safe from many threads at once.
+
+    Use it as a context manager, or call ``close``.
+    """
+
+    def __init__(self, reader: ContainerReader, threads: int | None = None) -> None:
+        self._reader = reader
+        self._threads = default_threads(threads)
+        self._names = _names(reader)
+
+    # --- what is there ----------------------------------------------------------------------------
+
+    def keys(self) -> list[str]:
+        """Tensor names, in the container's order.
+
+        A name that several members have is given as ``member:name``.
+        """
+        return list(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    @property
+    def members(self) -> tuple[MemberEntry, ...]:
+        """The original files."""
+        return self._reader.index.members
+
+    @property
+    def tensors(self) -> tuple[TensorEntry, ...]:
+        """All tensors, with dtype, shape, extent and pipeline."""
+        return self._reader.index.tensors
+
+    @property
+    def chunks(self) -> Table:
+        """The chunk table: a read-only structured array (spec, section 2.3)."""
+        return self._reader.index.chunks
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Header metadata of all members; of keys that several have, the first member's value."""
+        merged: dict[str, Any] = {}
+        for member in reversed(self.members):
+            merged.update(member.metadata)
+        return merged
+
+    @property
+    def digest(self) -> str:
+        """The container digest, 64 hexadecimal digits."""
+        return self._reader.digest.hex()
+
+    @property
+    def reader(self) -> ContainerReader:
+        """Access by chunk."""
+        return self._reader
+
+    def info(self, name: str) -> TensorEntry:
+        """What is known of a tensor; raises ``NotFoundError``."""
+        try:
+            return self.tensors[self._names[name]]
+        except KeyError:
+            raise NotFoundError(f"there is no tensor {name!r}", file=self._reader.source.name) from None
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def tensor(self, name: str, *, copy: bool = True) -> npt.NDArray[Any]:
+        """A tensor as a numpy array of its original dtype and shape.
+
+        GGML quantized types, unknown types and dtypes of less than a byte come as a ``QuantArray``: raw
+        bytes as uint8 of shape (rows, bytes per row). Only the tensor's chunks are read; each is held
+        against its XXH3. With ``copy=False`` a tensor that is stored uncompressed in one chunk is a
+        read-only view of the file, with no copy made.
+
+        Raises ``NotFoundError``, ``DamageError``; ``OSError`` passes through.
+        """
+        entry = self.info(name)
+        data = None if copy else self._view(entry)
+        if data is None:
+            data = np.empty(entry.extent.size, np.uint8)
+            self._fill(entry, data.data)
+        dtype, shape = self.array_spec(name)
+        if dtype == np.uint8 and entry.dtype != "U8":
+            raw = data.reshape(shape).view(QuantArray)
+            kind = self.members[entry.member].kind
+            raw.quant = quant.BY_NAME.get(entry.dtype) if kind == "gguf" else None
+            raw.original = entry.dtype
+            return raw
+        return data.view(dtype).reshape(shape)
+
+    def array_spec(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """The dtype and shape of the array that ``tensor`` returns, without reading the tensor.
+
+        Raises ``FormatError`` where the catalog's dtype and shape do not fit the tensor's size.
+        """
+        entry = self.info(name)
+        size, dtype = entry.extent.size, _numpy_dtype(entry.dtype)
+        if dtype is not None:
+            if math.prod(entry.shape) * dtype.itemsize != size:
+                raise FormatError("dtype, shape and size do not fit", tensor=entry.name)
+            return dtype, entry.shape
+        rows = size // entry.row_size if entry.row_size else 0
+        if rows * entry.row_size != size:
+            raise FormatError("row size and size do not fit", tensor=entry.name)
+        return np.dtype(np.uint8), (rows, entry.row_size)
+
+    def iter_bytes(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
+        """The original bytes of a tensor, chunk by chunk."""
+        entry = self.info(name)
+        chunks = range(entry.first_chunk, entry.first_chunk + entry.chunk_count)
+        yield from ordered_map(self._reader.read_chunk, chunks, self._threads)
+
+    def _view(self, entry: TensorEntry) -> npt.NDArray[np.uint8] | None:
+        view = self._reader.view_chunk(entry.first_chunk) if entry.chunk_count == 1 else None
+        if view is None:
+            return None
+        if self._reader.authenticated:
+            # The digest covers header and payload of the record, which a view of the payload is not.
+            return np.frombuffer(self._reader.read_chunk(entry.first_chunk), np.uint8)
+        if xxh3(view) != self._reader.index.chunk(entry.first_chunk).decoded_xxh3:
+            with located(**self._reader.where(entry.first_chunk)):
+                raise ChecksumError("the stored bytes do not match their XXH3")
+        return np.frombuffer(view, np.uint8)
+
+    def _fill(self, entry: TensorEntry, out: memoryview) -> None:
+        starts = self._reader.index.starts
+        base = int(starts[entry.first_chunk])
+
+        def work(chunk: int) -> None:
+            part = out[int(starts[chunk]) - base : int(starts[chunk + 1]) - base]
+            self._reader.read_chunk(chunk, part)
+
+        chunks = range(entry.first_chunk, entry.first_chunk + entry.chunk_count)
+        if len(chunks) < _PARALLEL_CHUNKS or self._threads == 1:
+            for chunk in chunks:
+                work(chunk)
+        else:
+            for _ in ordered_map(work, chunks, self._threads):
+                pass
+
+    def close(self) -> None:
+        """Close the file. Views handed out with ``copy=False`` stay valid."""
+        self._reader.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_container(
+    path: str | os.PathLike[str] | ByteSource,
+    *,
+    digest: str | None = None,
+    threads: int | None = None,
+    recover: bool = False,
+) -> Container:
+    """Open a container for reading tensors; ``qzf.open``.
+
+    Reads trailer and index only. ``digest``: the container digest that is expected (hexadecimal); with it
+    every chunk is also held against its SHA-256. ``threads`` bounds those that decode one large tensor;
+    default: the processors there are. ``recover`` rebuilds a lost index by a scan.
+
+    Raises ``FormatError`` for what is no valid container, ``ChecksumError``, ``OptionError``; ``OSError``
+    passes through.
+    """
+    source = FileSource(path) if isinstance(path, str | os.PathLike) else path
+    try:
+        if recover and digest is not None:
+            raise OptionError("a recovered container has no digest to compare")
+        if recover:
+            reader = ContainerReader.from_index(source, recover_index(source))
+        else:
+            reader = ContainerReader(source, parse_digest(digest))
+        return Container(reader, threads)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _names(reader: ContainerReader) -> dict[str, int]:
+    index = reader.index
+    count: dict[str, int] = {}
+    for tensor in index.tensors:
+        count[tensor.name] = count.get(tensor.name, 0) + 1
+    return {
+        t.name if count[t.name] == 1 else f"{index.members[t.member].name}:{t.name}": ordinal
+        for ordinal, t in enumerate(index.tensors)
+    }
+
+
+def _numpy_dtype(name: str) -> np.dtype[Any] | None:
+    """The numpy dtype of an original dtype, None where the tensor stays raw bytes."""
+    if name in _NUMPY:
+        return np.dtype(_NUMPY[name])
+    if name in _ML_DTYPES:
+        import ml_dtypes
+
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
+        return found
+    return None

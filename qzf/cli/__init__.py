@@ -1,0 +1,36 @@
+"""The ``qzf`` command: one file per subcommand, everything heavy imported only when it is needed.
+
+``main`` is the entry point of the process: it takes over the signals before it imports anything else, so
+that an early interrupt ends in the documented exit code, too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line in ``sys.argv`` and exit the process with its code (see ``qzf.cli.exits``)."""
+    from qzf.cli import signals
+
+    signals.install()
+    # numpy starts a thread per processor for linear algebra, which no command does: half its start-up time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        from qzf.cli.root import cli
+
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed by the caller, as in `qzf ... >&-`
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        cli.main(prog_name="qzf")
+    except KeyboardInterrupt:
+        sys.exit(signals.exit_status(signals.SIGINT))
+    except signals.Terminated as stop:
+        sys.exit(signals.exit_status(stop.signum))
+    finally:
+        signals.release()
+    raise AssertionError("cli.main() returned")

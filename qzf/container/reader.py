@@ -1,0 +1,242 @@
+"""Reading a container from its end, and any chunk of it on its own (spec, sections 2 and 4).
+
+A reader is safe to use from many threads: all reads are positional, and shared tables are loaded once.
+Errors carry file, offset, and where known member, tensor and chunk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from qzf.container import payload
+from qzf.container.index import Index, parse_index
+from qzf.errors import ChecksumError, ChunkError, FormatError, OptionError, QzfError, TruncatedError
+from qzf.format.ids import (
+    END_MAGIC,
+    FILE_MAGIC,
+    HEADER_SIZE,
+    NO_TENSOR,
+    RECORD_HEADER_SIZE,
+    TRAILER_SIZE,
+    Kind,
+    Transform,
+    pad64,
+)
+from qzf.format.wire import Trailer, parse_record_header, parse_trailer, xxh3
+from qzf.limits import MAX_INDEX, TAIL_READ
+from qzf.scratch import scratch
+from qzf.storage import ByteSource
+
+__all__ = ["ContainerReader", "located", "parse_digest"]
+
+
+@contextmanager
+def located(**where: Any) -> Iterator[None]:
+    """Add coordinates (file, offset, member, tensor, chunk) to a ``QzfError`` that lacks them."""
+    try:
+        yield
+    except QzfError as error:
+        for key, value in where.items():
+            if getattr(error, key) is None:
+                setattr(error, key, value)
+        raise
+
+
+class ContainerReader:
+    """An open container: its index, and decoding of single chunks.
+
+    Opening takes one read of the last 64 KiB, and a second one if the index is larger. Raises
+    ``FormatError`` for what is no valid container, ``ChecksumError`` where trailer or index do not match
+    their checksums, or ``digest`` (32 bytes, if given) is not the container's.
+    """
+
+    def __init__(self, source: ByteSource, digest: bytes | None = None) -> None:
+        self.source = source
+        self._tables: dict[int, bytes] = {}
+        self._lock = threading.Lock()
+        #: With a trusted digest each record is held against the index's SHA-256, not only its XXH3.
+        self.authenticated = digest is not None
+        with located(file=source.name):
+            self.trailer, record = _read_tail(source)
+            self.index = _parse_tail(self.trailer, record, digest)
+
+    @classmethod
+    def from_index(cls, source: ByteSource, index: Index) -> ContainerReader:
+        """A reader over an index that was not read from the container's end but rebuilt."""
+        reader = cls.__new__(cls)
+        reader.source, reader.index = source, index
+        reader._tables, reader._lock, reader.authenticated = {}, threading.Lock(), False
+        reader.trailer = Trailer(index.end, 0, source.size, bytes(32))
+        return reader
+
+    @property
+    def digest(self) -> bytes:
+        """The container digest, 32 bytes."""
+        return self.trailer.container_digest
+
+    # --- chunks -----------------------------------------------------------------------------------
+
+    def where(self, chunk: int) -> dict[str, Any]:
+        """The coordinates of a chunk, for errors and reports."""
+        entry = self.index.chunk(chunk)
+        return {
+            "file": self.source.name,
+            "offset": entry.offset,
+            "member": self.index.members[self.index.member_of(chunk)].name,
+            "tensor": None if entry.tensor == NO_TENSOR else self.index.tensors[entry.tensor].name,
+            "chunk": chunk,
+        }
+
+    def record_size(self, chunk: int) -> int:
+        """Bytes of a chunk's record: header and payload."""
+        return RECORD_HEADER_SIZE + self.index.chunk(chunk).stored_size
+
+    def read_record(self, chunk: int, out: memoryview) -> None:
+        """Header and payload of a chunk's record, as stored, to ``out``; nothing is checked."""
+        self.source.readinto(self.index.chunk(chunk).offset, out)
+
+    def read_chunk(self, chunk: int, out: memoryview | None = None) -> memoryview:
+        """The decoded bytes of a chunk, written to ``out`` (of exactly their size) where that is given.
+
+        The decoded bytes are held against their XXH3. Raises ``ChecksumError`` or ``ChunkError``.
+        """
+        entry = self.index.chunk(chunk)
+        target = np.empty(entry.decoded_size, np.uint8).data if out is None else out
+        try:
+            with scratch(RECORD_HEADER_SIZE + entry.stored_size) as record:
+                self.source.readinto(entry.offset, record)
+                if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
+                    raise ChecksumError("the record does not match its SHA-256 in the index")
+                self.decode(chunk, record[RECORD_HEADER_SIZE:], target)
+        except QzfError as error:
+            with located(**self.where(chunk)):
+                raise error
+        return target
+
+    def decode(self, chunk: int, body: memoryview, out: memoryview) -> None:
+        """Decode the payload ``body`` of a chunk to ``out`` and hold the result against its XXH3."""
+        entry = self.index.chunk(chunk)
+        payload.decode(entry.transform, entry.layout, body, entry.decoded_size, self.table, out)
+        if xxh3(out) != entry.decoded_xxh3:
+            raise ChecksumError("the decoded bytes do not match their XXH3")
+
+    def view_chunk(self, chunk: int) -> memoryview | None:
+        """A stored chunk's bytes in place, without a copy and without a check; None if it is coded."""
+        entry = self.index.chunk(chunk)
+        if entry.transform != Transform.STORED:
+            return None
+        return self.source.view(entry.offset + RECORD_HEADER_SIZE, entry.stored_size)
+
+    # --- sections ---------------------------------------------------------------------------------
+
+    def read_section(self, position: int) -> memoryview:
+        """Header and payload of a section's record, as stored; nothing is checked."""
+        entry = self.index.section(position)
+        return memoryview(self.source.read(entry.offset, RECORD_HEADER_SIZE + entry.stored_size))
+
+    def decode_section(self, position: int, record: memoryview) -> memoryview:
+        """Decode a table or manifest record and hold it against its checksums."""
+        entry = self.index.section(position)
+        if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
+            raise ChecksumError("the record does not match its SHA-256 in the index")
+        body = record[RECORD_HEADER_SIZE:]
+        if xxh3(body) != entry.stored_xxh3:
+            raise ChecksumError("the payload does not match its XXH3")
+        data = payload.decode(entry.transform, entry.layout, body, entry.decoded_size, _no_table)
+        if xxh3(data) != entry.decoded_xxh3:
+            raise ChecksumError("the decoded bytes do not match their XXH3")
+        return data
+
+    def table(self, table_id: int) -> bytes:
+        """The content of a shared table, loaded when it is first asked for."""
+        with self._lock:
+            if table_id not in self._tables:
+                self._tables[table_id] = self._load_table(table_id)
+            return self._tables[table_id]
+
+    def _load_table(self, table_id: int) -> bytes:
+        sections = self.index.sections
+        ours = ((sections["kind"] == Kind.TABLE) & (sections["id"] == table_id)).nonzero()[0]
+        if not len(ours):
+            raise ChunkError(f"the chunk names shared table {table_id}, which does not exist")
+        position = int(ours[0])
+        with located(file=self.source.name, offset=self.index.section(position).offset):
+            return bytes(self.decode_section(position, self.read_section(position)))
+
+
+def parse_digest(digest: str | None) -> bytes | None:
+    """The 32 bytes of a container digest in hexadecimal, with ``sha256:`` before it or not."""
+    if digest is None:
+        return None
+    try:
+        value = bytes.fromhex(digest.removeprefix("sha256:"))
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise OptionError(f"{digest!r} is no container digest: 64 hexadecimal digits are due")
+    return value
+
+
+def _no_table(table_id: int) -> bytes:
+    raise ChunkError("a table or manifest cannot use a shared table")
+
+
+def _read_tail(source: ByteSource) -> tuple[Trailer, memoryview]:
+    """The trailer, and the index record in header and payload."""
+    if source.size < HEADER_SIZE + RECORD_HEADER_SIZE + TRAILER_SIZE:
+        raise FormatError(f"a file of {source.size} bytes is too small for a QZF container")
+    tail_at = max(source.size - TAIL_READ, 0)
+    tail = memoryview(source.read(tail_at, source.size - tail_at))
+    with located(offset=source.size - TRAILER_SIZE):
+        trailer = _parse_trailer(source, bytes(tail[-TRAILER_SIZE:]))
+        if trailer.file_size != source.size:
+            raise TruncatedError(
+                f"the container was written with {trailer.file_size} bytes and has {source.size}"
+            )
+        at, size = trailer.index_offset, trailer.index_size
+        if size > MAX_INDEX:
+            raise FormatError(f"an index of {size} bytes is above the limit of {MAX_INDEX}")
+        if at % 64 or at < HEADER_SIZE or at + pad64(size) + TRAILER_SIZE != source.size:
+            raise FormatError("the trailer's sizes do not add up")
+    if at >= tail_at:
+        return trailer, tail[at - tail_at : at - tail_at + size]
+    head = source.read(at, tail_at - at)
+    return trailer, memoryview(head + bytes(tail[: max(size - len(head), 0)]))[:size]
+
+
+def _parse_trailer(source: ByteSource, data: bytes) -> Trailer:
+    if not data.endswith(END_MAGIC) and source.read(0, len(FILE_MAGIC)) == FILE_MAGIC:
+        raise TruncatedError("the container has lost its end; what is there of it can be recovered")
+    return parse_trailer(data)
+
+
+def _parse_tail(trailer: Trailer, record: memoryview, digest: bytes | None) -> Index:
+    with located(offset=trailer.index_offset):
+        header = parse_record_header(record)
+        if header.kind != Kind.INDEX or RECORD_HEADER_SIZE + header.stored_size != len(record):
+            raise FormatError("the trailer does not lead to an index record of its size")
+        body = record[RECORD_HEADER_SIZE:]
+        if xxh3(body) != header.stored_xxh3:
+            raise ChecksumError("the index does not match its XXH3")
+        if hashlib.sha256(record).digest() != trailer.container_digest:
+            raise ChecksumError("the index does not match the container digest")
+        if digest is not None and digest != trailer.container_digest:
+            raise ChecksumError(
+                f"the container digest is {trailer.container_digest.hex()}, not {digest.hex()}"
+            )
+        reserved = (header.transform, header.layout, header.member, header.tensor, header.offset)
+        if any(reserved) or (header.decoded_size, header.decoded_xxh3) != (
+            header.stored_size,
+            header.stored_xxh3,
+        ):
+            raise FormatError("the index record's header breaks the rules for its kind")
+        index = parse_index(body, trailer.index_offset)
+        if index.head.salt != header.salt:
+            raise FormatError("the index and its record disagree on the salt")
+        return index

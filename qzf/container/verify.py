@@ -1,0 +1,181 @@
+"""Checks of a container that go beyond what reading it needs (spec, sections 2 and 3).
+
+Each function looks at one thing and returns the damage found, so that the caller can run them in
+parallel, in any order, and report all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from qzf.container.catalog import parse_manifest
+from qzf.container.reader import ContainerReader
+from qzf.errors import QzfError
+from qzf.format.ids import HEADER_SIZE, RECORD_HEADER_SIZE, TRAILER_SIZE, Kind, pad64
+from qzf.format.tables import ChunkEntry, SectionEntry
+from qzf.format.wire import parse_header, parse_record_header, xxh3
+
+__all__ = ["Damage", "check_chunk", "check_header", "check_padding", "check_section", "damaged_chunk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is wrong. ``what`` is ``header``, ``chunk``, ``section``, ``padding``, ``member`` or
+    ``container``; ``offset`` and ``size`` are the byte range in the container. For a chunk or member
+    ``member_offset`` and ``member_size`` are the range of the original file that is affected.
+    """
+
+    what: str
+    message: str
+    offset: int | None = None
+    size: int | None = None
+    member: str | None = None
+    tensor: str | None = None
+    chunk: int | None = None
+    member_offset: int | None = None
+    member_size: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return asdict(self)
+
+
+def check_header(reader: ContainerReader) -> list[Damage]:
+    """The container's first 64 bytes, and that they agree with the index."""
+    try:
+        header = parse_header(reader.source.read(0, HEADER_SIZE))
+    except QzfError as error:
+        return [Damage("header", error.message, 0, HEADER_SIZE)]
+    head = reader.index.head
+    if (header.salt, header.version, header.required_features) != (
+        head.salt,
+        head.version,
+        head.required_features,
+    ):
+        return [Damage("header", "header and index disagree on salt, version or features", 0, HEADER_SIZE)]
+    return []
+
+
+def check_chunk(reader: ContainerReader, chunk: int, record: memoryview) -> list[Damage]:
+    """A chunk's record as stored: header, XXH3, SHA-256, and that they agree with the index."""
+    entry = reader.index.chunk(chunk)
+    expected = {
+        "kind": int(Kind.CHUNK),
+        "salt": reader.index.head.salt,
+        "member": reader.index.member_of(chunk),
+        "offset": reader.index.member_offset(chunk),
+        "tensor": entry.tensor,
+    }
+    faults = _record_faults(record, entry, expected)
+    return [damaged_chunk(reader, chunk, "; ".join(faults))] if faults else []
+
+
+def damaged_chunk(reader: ContainerReader, chunk: int, message: str) -> Damage:
+    """The report of a bad chunk, with all its coordinates."""
+    entry, where = reader.index.chunk(chunk), reader.where(chunk)
+    return Damage(
+        "chunk",
+        message,
+        entry.offset,
+        RECORD_HEADER_SIZE + entry.stored_size,
+        where["member"],
+        where["tensor"],
+        chunk,
+        reader.index.member_offset(chunk),
+        entry.decoded_size,
+    )
+
+
+def check_section(reader: ContainerReader, position: int) -> list[Damage]:
+    """A table, manifest or optional section: as stored and, where it is known, decoded."""
+    entry = reader.index.section(position)
+    kind, ident = entry.kind, entry.id
+    expected = {"kind": kind, "salt": reader.index.head.salt, "tensor": ident}
+    if kind == Kind.TABLE:
+        expected |= {"member": 0, "offset": 0}
+    elif kind == Kind.MEMBER:
+        expected |= {"member": ident, "tensor": 0, "offset": 0}
+    at, size = entry.offset, RECORD_HEADER_SIZE + entry.stored_size
+    record = reader.read_section(position)
+    faults = _record_faults(record, entry, expected)
+    if not faults and kind in (Kind.TABLE, Kind.MEMBER):
+        try:
+            content = reader.decode_section(position, record)
+            if kind == Kind.MEMBER:
+                faults = _manifest_faults(reader, ident, bytes(content))
+        except QzfError as error:
+            faults = [error.message]
+    return [Damage("section", "; ".join(faults), at, size)] if faults else []
+
+
+def _manifest_faults(reader: ContainerReader, ordinal: int, content: bytes) -> list[str]:
+    spec = parse_manifest(content)
+    if ordinal >= len(reader.index.members):
+        return ["the manifest belongs to no member"]
+    member = reader.index.members[ordinal]
+    tensors = [(t.name, t.dtype, t.shape, t.extent, t.row_size) for t in spec.tensors]
+    catalog = [
+        (t.name, t.dtype, t.shape, t.extent, t.row_size) for t in reader.index.tensors if t.member == ordinal
+    ]
+    same = (spec.name, spec.kind, spec.size, spec.metadata) == (
+        member.name,
+        member.kind,
+        member.size,
+        member.metadata,
+    )
+    return [] if same and tensors == catalog else ["the manifest disagrees with the catalog"]
+
+
+def _record_faults(
+    record: memoryview, entry: ChunkEntry | SectionEntry, expected: dict[str, int]
+) -> list[str]:
+    """What is wrong with a record, given its entry in the index and further header fields."""
+    try:
+        header = parse_record_header(record)
+    except QzfError as error:
+        return [error.message]
+    faults = []
+    fields = ("transform", "layout", "stored_size", "decoded_size", "stored_xxh3", "decoded_xxh3")
+    differing = [name for name in fields if getattr(header, name) != getattr(entry, name)]
+    differing += [name for name, value in expected.items() if getattr(header, name) != value]
+    if differing:
+        faults.append(f"record header and index disagree on {', '.join(differing)}")
+    body = record[RECORD_HEADER_SIZE:]
+    if xxh3(body) != entry.stored_xxh3:
+        faults.append("the stored bytes do not match their XXH3")
+    if hashlib.sha256(record).digest() != entry.digest:
+        faults.append("the record does not match its SHA-256")
+    return faults
+
+
+def check_padding(reader: ContainerReader) -> list[Damage]:
+    """That records follow each other without gap or overlap, and that all padding is zero."""
+    index, source = reader.index, reader.source
+    places = np.concatenate(
+        [
+            np.stack([table["offset"], table["stored_size"].astype(np.uint64)], axis=1)
+            for table in (index.chunks, index.sections)
+        ]
+    )
+    ordered = places[np.argsort(places[:, 0], kind="stable")]
+    damage, at = [], HEADER_SIZE
+    for offset, stored in [*_pairs(ordered), (index.end, None)]:
+        if offset != at:
+            what = "records overlap" if offset < at else "no record covers these bytes"
+            damage.append(Damage("container", what, min(at, offset), abs(offset - at)))
+        size = reader.trailer.index_size if stored is None else RECORD_HEADER_SIZE + stored
+        end, at = offset + size, offset + pad64(size)
+        if at > end and any(source.read(end, at - end)):
+            damage.append(Damage("padding", "padding bytes are not zero", end, at - end))
+    if at + TRAILER_SIZE != source.size:
+        damage.append(Damage("container", "the trailer does not follow the index", at, source.size - at))
+    return damage
+
+
+def _pairs(places: Any) -> Iterator[tuple[int, int]]:
+    yield from ((int(offset), int(size)) for offset, size in places)

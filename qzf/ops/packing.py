@@ -1,0 +1,208 @@
+"""pack: files to one container."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from qzf._version import __version__
+from qzf.adapters import describe
+from qzf.container.payload import Effort
+from qzf.container.writer import ContainerWriter, EncodedChunk, Sink, encode_chunk
+from qzf.errors import OptionError, SourceChangedError
+from qzf.limits import DEFAULT_CHUNK
+from qzf.model import MemberSpec
+from qzf.ops.output import AtomicFile, check_free
+from qzf.ops.recipe import Cut, check_chunk_size, cuts, effort
+from qzf.ops.reports import PackReport
+from qzf.ops.sources import SourceFile, find_sources
+from qzf.parallel import Progress, default_threads, ordered_map
+from qzf.storage import FileIdentity, FileSource
+
+__all__ = ["default_output", "pack"]
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A file to pack as it was when it was looked at first."""
+
+    file: SourceFile
+    spec: MemberSpec
+    identity: FileIdentity
+    ordinal: int
+    first_tensor: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A chunk to encode; ``last`` marks its member's last. An empty member has one job, without ``cut``."""
+
+    member: _Member
+    source: FileSource
+    cut: Cut | None
+    last: bool
+
+
+def default_output(sources: Sequence[StrPath]) -> Path:
+    """Where ``pack`` writes when it is not told: the one source's path with ``.qzf`` appended.
+
+    Raises ``OptionError`` for several sources.
+    """
+    if len(sources) != 1:
+        raise OptionError("several sources need an output (-o)")
+    source = Path(sources[0])
+    source = source.resolve() if source.name in ("", "..") else source
+    return source.with_name(source.name + ".qzf")
+
+
+def pack(
+    sources: StrPath | Sequence[StrPath],
+    out: StrPath | BinaryIO | None = None,
+    *,
+    level: str = "default",
+    chunk_size: int = DEFAULT_CHUNK,
+    threads: int | None = None,
+    force: bool = False,
+    opaque: bool = False,
+    progress: Progress | None = None,
+) -> PackReport:
+    """Pack files into one container.
+
+    ``sources``: GGUF and safetensors files, ``*.index.json``, folders, any other file. ``out``: a path
+    (written under a temporary name and renamed when it is whole), or a binary file object that is written
+    to in one forward pass; by default the one source's path with ``.qzf`` appended. ``level``: ``fast``,
+    ``default`` or ``max``. ``chunk_size`` in bytes. ``opaque`` packs every file as plain bytes, malformed
+    ones too.
+
+    The result depends on the sources, ``level``, ``chunk_size``, ``opaque`` and the versions of qzf and zstd,
+    not on ``threads`` or the machine. Raises ``SourceError`` for input that breaks its format,
+    ``SourceChangedError``, ``OptionError``; ``OSError`` passes through.
+    """
+    started = time.perf_counter()
+    listed = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    target = default_output(listed) if out is None else out
+    path = Path(target) if isinstance(target, str | os.PathLike) else None
+    trying = effort(level)
+    check_chunk_size(chunk_size)
+    workers = default_threads(threads)
+    if path is not None:
+        check_free(path, force)
+    files = [
+        file for file in find_sources(listed, opaque=opaque) if path is None or not _same(file.path, path)
+    ]
+    members = _look(files, opaque)
+    with ExitStack() as stack:
+        file = None if path is None else stack.enter_context(AtomicFile(path, force=force))
+        writer = ContainerWriter(
+            cast(Sink, target if file is None else file),
+            [member.spec for member in members],
+            generator=f"qzf {__version__}",
+            chunk_size=chunk_size,
+            level=level,
+        )
+        _write(writer, members, trying, chunk_size, workers, progress)
+        digest = writer.close()
+    return PackReport(
+        out=None if path is None else str(path),
+        members=len(members),
+        tensors=sum(len(member.spec.tensors) for member in members),
+        chunks=writer.chunk_count,
+        original_size=sum(member.spec.size for member in members),
+        container_size=writer.position,
+        digest=digest.hex(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether a file found in a folder is the very output that is to be replaced."""
+    return other.exists() and one.samefile(other)
+
+
+def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:
+    """Describe all sources before anything is written, so that bad input costs nothing."""
+    members, tensors = [], 0
+    for ordinal, file in enumerate(files):
+        with FileSource(file.path) as source:
+            spec = describe(source, file.name, opaque=opaque)
+            members.append(_Member(file, spec, source.identity, ordinal, tensors))
+            tensors += len(spec.tensors)
+    return members
+
+
+def _jobs(members: Sequence[_Member], chunk_size: int, opened: ExitStack) -> Iterator[_Job]:
+    for member in members:
+        try:
+            source = FileSource(member.file.path)
+        except FileNotFoundError:
+            raise SourceChangedError("the file has vanished", file=str(member.file.path)) from None
+        opened.callback(source.close)
+        if source.identity != member.identity:
+            raise SourceChangedError("the file has changed since it was looked at", file=source.name)
+        waiting: Cut | None = None
+        for cut in cuts(member.spec, chunk_size):
+            if waiting is not None:
+                yield _Job(member, source, waiting, last=False)
+            waiting = cut
+        yield _Job(member, source, waiting, last=True)
+
+
+def _encode(job: _Job, effort: Effort, salt: int) -> tuple[_Job, bytes, EncodedChunk | None]:
+    cut = job.cut
+    if cut is None:
+        return job, b"", None
+    data = job.source.read(cut.offset, cut.size)
+    tensor = None if cut.tensor is None else job.member.first_tensor + cut.tensor
+    chunk = encode_chunk(
+        data,
+        salt=salt,
+        member=job.member.ordinal,
+        tensor=tensor,
+        offset=cut.offset,
+        layout=cut.layout,
+        effort=effort,
+    )
+    return job, data, chunk
+
+
+def _write(
+    writer: ContainerWriter,
+    members: Sequence[_Member],
+    trying: Effort,
+    chunk_size: int,
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    total, done = sum(member.spec.size for member in members), 0
+    hasher = None
+    with (
+        ExitStack() as opened,  # closes the sources after the workers have ended
+        closing(
+            ordered_map(
+                lambda job: _encode(job, trying, writer.salt), _jobs(members, chunk_size, opened), workers
+            )
+        ) as results,
+    ):
+        for job, data, chunk in results:
+            if hasher is None:
+                writer.begin_member()
+                hasher = hashlib.sha256()
+            if chunk is not None:
+                hasher.update(data)
+                writer.write_chunk(chunk)
+            if job.last:
+                job.source.check_unchanged()
+                job.source.close()
+                writer.end_member(hasher.hexdigest())
+                hasher = None
+            done += len(data)
+            if progress is not None:
+                progress(done, total, writer.position)

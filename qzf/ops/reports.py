@@ -1,0 +1,60 @@
+"""What the use cases return: frozen dataclasses that turn into JSON data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from qzf.container.verify import Damage
+
+__all__ = ["Damage", "PackReport", "UnpackReport", "VerifyReport"]
+
+
+class _Report:
+    """Base of the reports."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport(_Report):
+    """What ``pack`` wrote. Sizes in bytes; ``digest`` is the container digest in hexadecimal."""
+
+    out: str | None
+    members: int
+    tensors: int
+    chunks: int
+    original_size: int
+    container_size: int
+    digest: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackReport(_Report):
+    """The files that ``unpack`` wrote, in the container's order, and their bytes in all."""
+
+    files: tuple[str, ...]
+    bytes_written: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport(_Report):
+    """What ``verify`` found. ``ok`` is that ``damage`` is empty; ``quick`` that nothing was decoded."""
+
+    file: str
+    ok: bool
+    quick: bool
+    digest: str
+    original_size: int
+    container_size: int
+    members: tuple[str, ...]
+    tensors: int
+    chunks: int
+    damage: tuple[Damage, ...]
+    seconds: float

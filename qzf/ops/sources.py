@@ -1,0 +1,81 @@
+"""From what the user names to the files that become members."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from qzf.adapters import read_shard_index, split_gguf_parts
+from qzf.container.catalog import name_fault
+from qzf.errors import OptionError, SourceError
+
+__all__ = ["SourceFile", "find_sources"]
+
+#: Folders that tools keep beside a model, and that are no part of it.
+_SKIPPED_FOLDERS: Final = frozenset({".git", ".cache"})
+_FIRST_PART: Final = re.compile(r"-0*1-of-\d+\.gguf$")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to pack: where it is, and the member name it gets."""
+
+    path: Path
+    name: str
+
+
+def find_sources(sources: Sequence[str | os.PathLike[str]], *, opaque: bool = False) -> list[SourceFile]:
+    """The files that ``sources`` stand for, in the order they are packed.
+
+    A file is itself; the first part of a split GGUF brings the others, an ``*.index.json`` its shards; a
+    folder is all files below it, in the order of their names. Raises ``OptionError`` for two files with one
+    name, ``SourceError`` for what cannot be packed; ``OSError`` passes through.
+    """
+    found: dict[str, SourceFile] = {}
+    several = len(sources) > 1
+    for source in sources:
+        path = Path(source)
+        for file in _expand(path, several, opaque):
+            fault = name_fault(file.name)
+            if fault:
+                raise SourceError(f"the file name {file.name!r} {fault}", file=str(file.path))
+            known = found.setdefault(file.name, file)
+            if known is not file and not known.path.samefile(file.path):
+                raise OptionError(f"{known.path} and {file.path} would both become member {file.name!r}")
+    if not found:
+        raise SourceError("there is no file to pack", file=str(sources[0]) if sources else None)
+    return list(found.values())
+
+
+def _expand(path: Path, several: bool, opaque: bool) -> Iterator[SourceFile]:
+    if path.is_dir():
+        prefix = f"{path.resolve().name}/" if several else ""
+        for file in _walk(path):
+            yield SourceFile(file, prefix + file.relative_to(path).as_posix())
+        return
+    if not opaque and path.name.endswith(".index.json"):
+        yield SourceFile(path, path.name)
+        for name in read_shard_index(path):
+            yield SourceFile(path.parent / name, name)
+    elif not opaque and _FIRST_PART.search(path.name):
+        for part in split_gguf_parts(path):
+            yield SourceFile(part, part.name)
+    else:
+        yield SourceFile(path, path.name)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for root, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
+        for name in folders:
+            if Path(root, name).is_symlink():
+                raise SourceError("is a link to a folder, which is not followed", file=str(Path(root, name)))
+        for name in sorted(files):
+            yield Path(root, name)

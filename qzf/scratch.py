@@ -1,0 +1,44 @@
+"""Working memory that a thread uses again and again.
+
+New memory is not cheap: the kernel clears and maps each page of it when it is first touched, and the
+allocator gives buffers of a chunk's size back to the kernel as soon as they are free. On chunks of
+512 KiB that took more time than decoding them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import numpy as np
+
+from qzf.limits import MIB
+
+__all__ = ["scratch"]
+
+#: Larger buffers are not kept, so that a thread that met a huge chunk does not hold on to its memory.
+_KEEP: Final = 8 * MIB
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.free: list[memoryview] = []
+
+
+_local = _Local()
+
+
+@contextmanager
+def scratch(size: int) -> Iterator[memoryview]:
+    """A buffer of ``size`` bytes with unspecified content, for use within the block only."""
+    free = _local.free
+    buffer = free.pop() if free else None
+    if buffer is None or len(buffer) < size:
+        buffer = np.empty(size, np.uint8).data
+    try:
+        yield buffer[:size]
+    finally:
+        if len(buffer) <= _KEEP:
+            free.append(buffer)

@@ -1,0 +1,280 @@
+"""The tables of ``spec/qzf-format.md`` say what the code does: structs, ids, layouts and limits."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import random
+import re
+import sys
+from enum import IntEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qzf import limits
+from qzf.format import ids, tables, wire
+from qzf.transforms import fields, layouts
+from tools import spec_layouts
+
+SPEC = Path(__file__).resolve().parents[2] / "spec"
+TEXT = (SPEC / "qzf-format.md").read_text(encoding="utf-8")
+DECODER = SPEC / "reference_decoder.py"
+
+Row = dict[str, str]
+
+
+def _load_decoder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("qzf_reference_decoder", DECODER)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # NamedTuple looks its module up
+    spec.loader.exec_module(module)
+    return module
+
+
+REFERENCE = _load_decoder()
+
+
+def _section(number: str) -> str:
+    """The text under the heading that starts with ``number``, up to the next heading."""
+    found = re.search(rf"^#+ {re.escape(number)}\b[^\n]*$(.*?)(?=^#)", TEXT + "\n# end", re.M | re.S)
+    assert found is not None, f"no section {number}"
+    return found[1]
+
+
+def _tables(number: str) -> list[list[Row]]:
+    """All Markdown tables of a section: rows as {column: text without backticks}."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\|\n)+", _section(number), re.M):
+        head, _, *rows = [
+            [cell.strip(" `") for cell in line.strip("|").split("|")] for line in block.splitlines()
+        ]
+        assert all(len(row) == len(head) for row in rows), f"ragged table in section {number}"
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found
+
+
+def _table(number: str, *columns: str) -> list[Row]:
+    """The only table of a section that starts with these columns."""
+    found = [table for table in _tables(number) if tuple(table[0])[: len(columns)] == columns]
+    assert len(found) == 1, f"{len(found)} tables in section {number} start with {columns}"
+    return found[0]
+
+
+Field = tuple[int, int, str]
+
+
+def _spec_fields(rows: list[Row]) -> list[Field]:
+    return [(int(row["offset"]), int(row["size"]), row["field"]) for row in rows]
+
+
+def _struct_fields(struct: Any) -> list[Field]:
+    found, at = [], 0
+    for member in struct.subcons:
+        found.append((at, member.sizeof(), member.name))
+        at += member.sizeof()
+    return found
+
+
+def _dtype_fields(dtype: np.dtype[Any]) -> list[Field]:
+    assert dtype.fields is not None and dtype.names is not None
+    return [(dtype.fields[name][1], dtype.fields[name][0].itemsize, name) for name in dtype.names]
+
+
+def _index_tables() -> list[list[Row]]:
+    """Section 2.3: index head, chunk entry, section entry."""
+    head, chunk, section = [table for table in _tables("2.3") if "offset" in table[0]]
+    return [head, chunk, section]
+
+
+# Structures
+
+
+@pytest.mark.parametrize(
+    ("rows", "struct"),
+    [
+        pytest.param(_table("2.1", "offset"), wire.HEADER, id="header"),
+        pytest.param(_table("2.2", "offset"), wire.RECORD_HEADER, id="record"),
+        pytest.param(_index_tables()[0], wire.INDEX_HEAD, id="index head"),
+        pytest.param(_table("2.4", "offset"), wire.TRAILER, id="trailer"),
+    ],
+)
+def test_struct_is_as_specified(rows: list[Row], struct: Any) -> None:
+    assert _spec_fields(rows) == _struct_fields(struct)
+
+
+def test_chunk_and_section_tables_are_as_specified() -> None:
+    _, chunk, section = _index_tables()
+    assert _spec_fields(chunk) == _dtype_fields(tables.CHUNK_DTYPE)
+    assert _spec_fields(section) == _dtype_fields(tables.SECTION_DTYPE)
+
+
+def test_sizes_of_the_index_parts() -> None:
+    parts = {row["part"]: row["size"] for row in _table("2.3", "part")}
+    assert parts["index head"] == str(ids.INDEX_HEAD_SIZE)
+    assert parts["chunk table"] == f"{tables.CHUNK_DTYPE.itemsize} x `chunk_count"
+    assert parts["section table"] == f"{tables.SECTION_DTYPE.itemsize} x `section_count"
+
+
+def test_sizes_in_the_layout_of_the_file() -> None:
+    outline = re.findall(r"^    (header|trailer) +(\d+) bytes", _section("2"), re.M)
+    assert outline == [("header", str(ids.HEADER_SIZE)), ("trailer", str(ids.TRAILER_SIZE))]
+    assert wire.HEADER.sizeof() == ids.HEADER_SIZE
+    assert wire.RECORD_HEADER.sizeof() == ids.RECORD_HEADER_SIZE
+    assert wire.INDEX_HEAD.sizeof() == ids.INDEX_HEAD_SIZE
+    assert wire.TRAILER.sizeof() == ids.TRAILER_SIZE
+
+
+@pytest.mark.parametrize(
+    ("section", "column", "magic"),
+    [
+        ("2.1", "value", ids.FILE_MAGIC),
+        ("2.2", "chunk", ids.RECORD_MAGIC),
+        ("2.4", "value", ids.END_MAGIC),
+    ],
+)
+def test_magic_is_as_specified(section: str, column: str, magic: bytes) -> None:
+    (row,) = [row for row in _table(section, "offset") if row["field"] == "magic"]
+    written = re.match(r"`?((?:[0-9A-F]{2} ?)+)", row[column])
+    assert written is not None and bytes.fromhex(written[1]) == magic
+
+
+# Ids
+
+
+def test_record_kinds() -> None:
+    (row,) = [row for row in _table("2.2", "offset") if row["field"] == "kind"]
+    assert {kind.name.lower(): str(kind.value) for kind in ids.Kind} == {
+        column: value for column, value in row.items() if column not in ("offset", "size", "field")
+    }
+    optional = re.search(r"Kinds (\d+) to 255 are \*optional", _section("2.2"))
+    assert optional is not None and int(optional[1]) == ids.OPTIONAL_KIND
+
+
+@pytest.mark.parametrize(("section", "enum"), [("4.1", ids.Transform), ("5", ids.Codec)])
+def test_ids_are_as_specified(section: str, enum: type[IntEnum]) -> None:
+    rows = _table(section, "id", "name")
+    assert {int(row["id"]): row["name"] for row in rows} == {item.value: item.name.lower() for item in enum}
+
+
+def test_each_codec_has_its_page() -> None:
+    listed = {}
+    for row in _table("5", "id", "name"):
+        page = f"codecs/{int(row['id']):02}-{row['name']}.md"
+        assert row["page"] == f"[{page}]({page})"
+        listed[SPEC / page] = f"# Codec {row['id']}: {row['name']}"
+    assert set(listed) == set((SPEC / "codecs").glob("*.md"))
+    for path, title in listed.items():
+        assert path.read_text(encoding="utf-8").splitlines()[0] == title
+
+
+def test_no_tensor_and_no_table() -> None:
+    assert f"`{ids.NO_TENSOR:08X}`" in _section("2.2")
+    (row,) = [row for row in _table("4.2", "offset") if row["field"] == "table"]
+    assert f"or {ids.NO_TABLE} for none" in row["value"]
+
+
+def test_version() -> None:
+    major, minor = ids.VERSION
+    assert f"Format version **{major}.{minor}**" in TEXT
+    assert f"\n- {major}.{minor}: " in _section("Changes")
+    values = {row["field"]: row["value"] for row in _table("2.1", "offset")}
+    assert (values["version_major"], values["version_minor"]) == (str(major), str(minor))
+
+
+# Layouts
+
+
+def test_layouts_table_is_up_to_date() -> None:
+    assert spec_layouts.updated(TEXT) == TEXT
+
+
+def test_layouts_are_as_specified() -> None:
+    found = {int(row["id"]): (row["name"], int(row["block"]), row["steps"]) for row in _table("4.3", "id")}
+    assert found == {
+        wire_id: (layout.name, layout.block, ", ".join(map(spec_layouts.notation, layout.steps)))
+        for wire_id, layout in layouts.BY_ID.items()
+    }
+
+
+def test_reference_decoder_has_the_same_layouts() -> None:
+    assert {
+        wire_id: (layout.name, layout.block, [step.text for step in layout.steps])
+        for wire_id, layout in REFERENCE.LAYOUTS.items()
+    } == {
+        wire_id: (layout.name, layout.block, [spec_layouts.notation(step) for step in layout.steps])
+        for wire_id, layout in layouts.BY_ID.items()
+    }
+
+
+@pytest.mark.parametrize("layout", layouts.BY_ID.values(), ids=lambda layout: layout.name)
+def test_reference_decoder_joins_what_the_transform_splits(layout: layouts.Layout) -> None:
+    blocks = 5
+    data = random.Random(layout.wire_id).randbytes(blocks * layout.block)
+    streams = [bytes(stream) for stream in fields.split(layout, data)]
+    theirs = REFERENCE.LAYOUTS[layout.wire_id]
+    assert [width for step in theirs.steps for width in step.widths] == list(layout.widths)
+    assert theirs.join(blocks, streams) == data
+
+
+# Limits
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def test_limits_on_sizes() -> None:
+    found = re.findall(r"\ban? (\w+)\s+above (\d+) (\w+)", _section("6"))
+    assert {what: int(count) * _UNITS[unit] for what, count, unit in found} == {
+        "index": limits.MAX_INDEX,
+        "catalog": limits.MAX_CATALOG,
+        "table": limits.MAX_TABLE,
+        "chunk": limits.MAX_CHUNK,
+    }
+
+
+def test_limits_on_counts() -> None:
+    assert f"more than {limits.MAX_STREAMS} streams or tables" in " ".join(_section("6").split())
+    prelude = {row["field"]: row["value"] for row in _table("4.2", "size")}
+    assert prelude["stream_count"] == f"S, 1 to {limits.MAX_STREAMS}"
+    assert prelude["table_count"] == f"T, 0 to {limits.MAX_STREAMS}"
+
+
+def test_limits_in_other_sections() -> None:
+    assert f"must be 1 to {limits.MAX_CHUNK:,} ({limits.MAX_CHUNK >> 20} MiB)" in _section("4")
+    table, manifest = limits.MAX_TABLE >> 20, limits.MAX_CATALOG >> 20
+    records = " ".join(_section("4.1").split())
+    assert f"1 to {table} MiB for a table and 1 to {manifest} MiB for a manifest" in records
+    assert f"at most {limits.MAX_PATH} bytes" in _section("3.1")
+    assert f"1 to {limits.MAX_PATH_COMPONENT} bytes" in _section("3.1")
+    assert f"string above {limits.METADATA_MAX_STRING >> 10} KiB" in _section("3.3")
+    assert f"array above {limits.METADATA_MAX_ARRAY} items" in _section("3.3")
+    assert f"the last {limits.TAIL_READ >> 10} KiB" in _section("2")
+
+
+def test_reference_decoder_has_the_same_limits() -> None:
+    assert REFERENCE.MAX_INDEX == limits.MAX_INDEX
+    assert REFERENCE.MAX_CATALOG == REFERENCE.MAX_MANIFEST == limits.MAX_CATALOG
+    assert REFERENCE.MAX_TABLE == limits.MAX_TABLE
+    assert REFERENCE.MAX_CHUNK == limits.MAX_CHUNK
+    assert REFERENCE.MAX_STREAMS == limits.MAX_STREAMS
+
+
+# The reference decoder is on its own
+
+
+def test_reference_decoder_imports_nothing_of_qzf() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(DECODER.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                imported |= {name.name.partition(".")[0] for name in names}
+            case ast.ImportFrom(module=module, level=level):
+                assert level == 0, "a relative import"
+                imported.add((module or "").partition(".")[0])
+            case ast.Name(id="__import__" | "importlib" | "eval" | "exec"):
+                raise AssertionError(f"line {node.lineno}: {node.id} could import anything")
+    assert imported - sys.stdlib_module_names == {"xxhash", "zstandard"}
