@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -258,12 +259,13 @@ def open_container(
 
 def _names(reader: ContainerReader) -> dict[str, int]:
     index = reader.index
-    count: dict[str, int] = {}
-    for tensor in index.tensors:
-        count[tensor.name] = count.get(tensor.name, 0) + 1
+    # Member names hold no colon, so two tensors never have one qualified name.
+    qualified = [f"{index.members[tensor.member].name}:{tensor.name}" for tensor in index.tensors]
+    count = Counter(tensor.name for tensor in index.tensors)
+    count.update(qualified)
     return {
-        t.name if count[t.name] == 1 else f"{index.members[t.member].name}:{t.name}": ordinal
-        for ordinal, t in enumerate(index.tensors)
+        tensor.name if count[tensor.name] == 1 else qualified[ordinal]: ordinal
+        for ordinal, tensor in enumerate(index.tensors)
     }
 
 

@@ -28,7 +28,7 @@ from qzf.format.ids import (
     Transform,
     pad64,
 )
-from qzf.format.wire import Trailer, parse_record_header, parse_trailer, xxh3
+from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_trailer, xxh3
 from qzf.limits import MAX_INDEX, TAIL_READ
 from qzf.scratch import scratch
 from qzf.storage import ByteSource
@@ -58,10 +58,12 @@ class ContainerReader:
 
     def __init__(self, source: ByteSource, digest: bytes | None = None) -> None:
         self.source = source
-        self._tables: dict[int, bytes] = {}
+        self._tables: dict[int, tuple[int, bytes]] = {}
         self._lock = threading.Lock()
         #: With a trusted digest each record is held against the index's SHA-256, not only its XXH3.
         self.authenticated = digest is not None
+        #: An index that was rebuilt counts members and tensors anew, so record headers may differ from it.
+        self.recovered = False
         with located(file=source.name):
             self.trailer, record = _read_tail(source)
             self.index = _parse_tail(self.trailer, record, digest)
@@ -71,7 +73,8 @@ class ContainerReader:
         """A reader over an index that was not read from the container's end but rebuilt."""
         reader = cls.__new__(cls)
         reader.source, reader.index = source, index
-        reader._tables, reader._lock, reader.authenticated = {}, threading.Lock(), False
+        reader._tables, reader._lock = {}, threading.Lock()
+        reader.authenticated, reader.recovered = False, True
         reader.trailer = Trailer(index.end, 0, source.size, bytes(32))
         return reader
 
@@ -93,6 +96,23 @@ class ContainerReader:
             "chunk": chunk,
         }
 
+    def expected_header(self, chunk: int) -> RecordHeader:
+        """What the header of a chunk's record must be, by the index."""
+        index, entry = self.index, self.index.chunk(chunk)
+        return RecordHeader(
+            kind=Kind.CHUNK,
+            transform=entry.transform,
+            layout=entry.layout,
+            member=index.member_of(chunk),
+            tensor=entry.tensor,
+            offset=index.member_offset(chunk),
+            stored_size=entry.stored_size,
+            decoded_size=entry.decoded_size,
+            salt=index.head.salt,
+            stored_xxh3=entry.stored_xxh3,
+            decoded_xxh3=entry.decoded_xxh3,
+        )
+
     def record_size(self, chunk: int) -> int:
         """Bytes of a chunk's record: header and payload."""
         return RECORD_HEADER_SIZE + self.index.chunk(chunk).stored_size
@@ -111,6 +131,8 @@ class ContainerReader:
         try:
             with scratch(RECORD_HEADER_SIZE + entry.stored_size) as record:
                 self.source.readinto(entry.offset, record)
+                if not self.recovered and parse_record_header(record) != self.expected_header(chunk):
+                    raise ChecksumError("the record's header and the index disagree")
                 if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
                     raise ChecksumError("the record does not match its SHA-256 in the index")
                 self.decode(chunk, record[RECORD_HEADER_SIZE:], target)
@@ -122,7 +144,14 @@ class ContainerReader:
     def decode(self, chunk: int, body: memoryview, out: memoryview) -> None:
         """Decode the payload ``body`` of a chunk to ``out`` and hold the result against its XXH3."""
         entry = self.index.chunk(chunk)
-        payload.decode(entry.transform, entry.layout, body, entry.decoded_size, self.table, out)
+
+        def table(table_id: int) -> bytes:
+            at, content = self._table(table_id)
+            if at > entry.offset:
+                raise ChunkError(f"the chunk names shared table {table_id}, which stands behind it")
+            return content
+
+        payload.decode(entry.transform, entry.layout, body, entry.decoded_size, table, out)
         if xxh3(out) != entry.decoded_xxh3:
             raise ChecksumError("the decoded bytes do not match their XXH3")
 
@@ -153,21 +182,22 @@ class ContainerReader:
             raise ChecksumError("the decoded bytes do not match their XXH3")
         return data
 
-    def table(self, table_id: int) -> bytes:
-        """The content of a shared table, loaded when it is first asked for."""
+    def _table(self, table_id: int) -> tuple[int, bytes]:
+        """Place and content of a shared table, loaded when it is first asked for."""
         with self._lock:
             if table_id not in self._tables:
                 self._tables[table_id] = self._load_table(table_id)
             return self._tables[table_id]
 
-    def _load_table(self, table_id: int) -> bytes:
+    def _load_table(self, table_id: int) -> tuple[int, bytes]:
         sections = self.index.sections
         ours = ((sections["kind"] == Kind.TABLE) & (sections["id"] == table_id)).nonzero()[0]
         if not len(ours):
             raise ChunkError(f"the chunk names shared table {table_id}, which does not exist")
         position = int(ours[0])
-        with located(file=self.source.name, offset=self.index.section(position).offset):
-            return bytes(self.decode_section(position, self.read_section(position)))
+        at = self.index.section(position).offset
+        with located(file=self.source.name, offset=at):
+            return at, bytes(self.decode_section(position, self.read_section(position)))
 
 
 def parse_digest(digest: str | None) -> bytes | None:

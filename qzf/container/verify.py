@@ -7,6 +7,7 @@ parallel, in any order, and report all of it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,10 +18,21 @@ from qzf.container.catalog import parse_manifest
 from qzf.container.reader import ContainerReader
 from qzf.errors import QzfError
 from qzf.format.ids import HEADER_SIZE, RECORD_HEADER_SIZE, TRAILER_SIZE, Kind, pad64
-from qzf.format.tables import ChunkEntry, SectionEntry
 from qzf.format.wire import parse_header, parse_record_header, xxh3
 
 __all__ = ["Damage", "check_chunk", "check_header", "check_padding", "check_section", "damaged_chunk"]
+
+
+#: Fields that a section's entry in the index shares with its record header.
+_SECTION_FIELDS = (
+    "kind",
+    "transform",
+    "layout",
+    "stored_size",
+    "decoded_size",
+    "stored_xxh3",
+    "decoded_xxh3",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +75,7 @@ def check_header(reader: ContainerReader) -> list[Damage]:
 
 def check_chunk(reader: ContainerReader, chunk: int, record: memoryview) -> list[Damage]:
     """A chunk's record as stored: header, XXH3, SHA-256, and that they agree with the index."""
-    entry = reader.index.chunk(chunk)
-    expected = {
-        "kind": int(Kind.CHUNK),
-        "salt": reader.index.head.salt,
-        "member": reader.index.member_of(chunk),
-        "offset": reader.index.member_offset(chunk),
-        "tensor": entry.tensor,
-    }
-    faults = _record_faults(record, entry, expected)
+    faults = _record_faults(record, reader.index.chunk(chunk).digest, asdict(reader.expected_header(chunk)))
     return [damaged_chunk(reader, chunk, "; ".join(faults))] if faults else []
 
 
@@ -95,14 +99,15 @@ def check_section(reader: ContainerReader, position: int) -> list[Damage]:
     """A table, manifest or optional section: as stored and, where it is known, decoded."""
     entry = reader.index.section(position)
     kind, ident = entry.kind, entry.id
-    expected = {"kind": kind, "salt": reader.index.head.salt, "tensor": ident}
+    expected = {name: getattr(entry, name) for name in _SECTION_FIELDS}
+    expected |= {"salt": reader.index.head.salt, "tensor": ident}
     if kind == Kind.TABLE:
         expected |= {"member": 0, "offset": 0}
     elif kind == Kind.MEMBER:
         expected |= {"member": ident, "tensor": 0, "offset": 0}
     at, size = entry.offset, RECORD_HEADER_SIZE + entry.stored_size
     record = reader.read_section(position)
-    faults = _record_faults(record, entry, expected)
+    faults = _record_faults(record, entry.digest, expected)
     if not faults and kind in (Kind.TABLE, Kind.MEMBER):
         try:
             content = reader.decode_section(position, record)
@@ -122,33 +127,29 @@ def _manifest_faults(reader: ContainerReader, ordinal: int, content: bytes) -> l
     catalog = [
         (t.name, t.dtype, t.shape, t.extent, t.row_size) for t in reader.index.tensors if t.member == ordinal
     ]
-    same = (spec.name, spec.kind, spec.size, spec.metadata) == (
-        member.name,
-        member.kind,
-        member.size,
-        member.metadata,
-    )
+    same = (spec.name, spec.kind, spec.size) == (member.name, member.kind, member.size)
+    # As JSON, in which 1, 1.0 and true are three values.
+    same = same and _json(spec.metadata) == _json(member.metadata)
     return [] if same and tensors == catalog else ["the manifest disagrees with the catalog"]
 
 
-def _record_faults(
-    record: memoryview, entry: ChunkEntry | SectionEntry, expected: dict[str, int]
-) -> list[str]:
-    """What is wrong with a record, given its entry in the index and further header fields."""
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _record_faults(record: memoryview, digest: bytes, expected: dict[str, int]) -> list[str]:
+    """What is wrong with a record, given its SHA-256 and what the index says of its header."""
     try:
         header = parse_record_header(record)
     except QzfError as error:
         return [error.message]
     faults = []
-    fields = ("transform", "layout", "stored_size", "decoded_size", "stored_xxh3", "decoded_xxh3")
-    differing = [name for name in fields if getattr(header, name) != getattr(entry, name)]
-    differing += [name for name, value in expected.items() if getattr(header, name) != value]
+    differing = [name for name, value in expected.items() if getattr(header, name) != value]
     if differing:
         faults.append(f"record header and index disagree on {', '.join(differing)}")
-    body = record[RECORD_HEADER_SIZE:]
-    if xxh3(body) != entry.stored_xxh3:
+    if xxh3(record[RECORD_HEADER_SIZE:]) != expected["stored_xxh3"]:
         faults.append("the stored bytes do not match their XXH3")
-    if hashlib.sha256(record).digest() != entry.digest:
+    if hashlib.sha256(record).digest() != digest:
         faults.append("the record does not match its SHA-256")
     return faults
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,7 +37,8 @@ class AtomicFile:
     def __init__(self, path: Path, *, force: bool = False) -> None:
         check_free(path, force)
         self._path, self._force = path, force
-        self._temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+        # Names have at most 255 bytes, of which a character may take 4.
+        self._temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.tmp")
         # Before the file is there: an interrupt may come up between any two steps.
         self._cleanup = weakref.finalize(self, _unlink, self._temporary)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -117,7 +118,8 @@ class AtomicFile:
 
 
 def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    with suppress(OSError):  # it may never have been there, nor could be
+        path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,6 +17,8 @@ __all__ = ["SourceFile", "find_sources"]
 
 #: Folders that tools keep beside a model, and that are no part of it.
 _SKIPPED_FOLDERS: Final = frozenset({".git", ".cache"})
+#: Temporary files of ours (``AtomicFile``), which a killed process leaves behind.
+_LEFT_OVER: Final = re.compile(r"^\..*\.[0-9a-f]{12}\.tmp$")
 _FIRST_PART: Final = re.compile(r"-0*1-of-\d+\.gguf$")
 
 
@@ -78,4 +80,5 @@ def _walk(folder: Path) -> Iterator[Path]:
             if Path(root, name).is_symlink():
                 raise SourceError("is a link to a folder, which is not followed", file=str(Path(root, name)))
         for name in sorted(files):
-            yield Path(root, name)
+            if not _LEFT_OVER.search(name):
+                yield Path(root, name)
