@@ -1,0 +1,295 @@
+"""``qzf.open``: arrays as the formats' own packages give them, views without a copy, names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import ml_dtypes  # safetensors knows bfloat16 only once this is imported
+import numpy as np
+import numpy.typing as npt
+import pytest
+from safetensors.numpy import load_file
+
+import qzf
+from qzf import quant
+from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError, QzfError
+from tests.helpers import SOURCES, entry, safetensors_file
+from tools.make_vectors import folders
+from tools.vectors.builder import Builder, Tensor, fields, noise, skewed, stored
+from tools.vectors.parts import seal
+
+VECTORS = folders()["vectors"]
+#: Not Q8_1, for which the gguf package has the block size of long ago (40 bytes; it is 36).
+GGUFS = sorted(path for path in (SOURCES / "gguf").glob("*.gguf") if path.stem[:5] not in ("split", "q8_1"))
+SAFETENSORS = sorted((SOURCES / "safetensors").glob("*.safetensors"))
+#: dtypes that safetensors' numpy face does not know; what they are is checked byte by byte.
+PACKED = {"F4", "F6_E2M3", "F6_E3M2"}
+NOT_NUMPY = ("F4", "F6", "F8")
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header: dict[str, Any] = json.loads(raw[8 : 8 + size])
+    header.pop("__metadata__", None)
+    return header, 8 + size
+
+
+# --- the same as the formats' own packages --------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", GGUFS, ids=lambda path: path.stem)
+def test_gguf_tensors_are_those_of_the_gguf_package(path: Path, tmp_path: Path) -> None:
+    qzf.pack(path, tmp_path / "a.qzf", chunk_size=4096)
+    theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    with qzf.open(tmp_path / "a.qzf") as container:
+        assert container.keys() == list(theirs)
+        for name, tensor in theirs.items():
+            array, info = container.tensor(name), container.info(name)
+            assert info.dtype == tensor.tensor_type.name
+            assert list(info.shape) == tensor.shape[::-1].tolist()
+            assert array.tobytes() == tensor.data.tobytes()
+            if info.dtype in ("F32", "F16", "F64", "I8", "I16", "I32", "I64"):
+                assert array.dtype == tensor.data.dtype and array.shape == tensor.data.shape
+                assert type(array) is np.ndarray
+            elif info.dtype != "BF16":
+                assert isinstance(array, qzf.QuantArray)
+                assert array.quant is quant.BY_NAME[info.dtype] and array.original == info.dtype
+                assert array.shape == tensor.data.reshape(-1, tensor.data.shape[-1]).shape
+
+
+@pytest.mark.parametrize("path", SAFETENSORS, ids=lambda path: path.stem)
+def test_safetensors_tensors_are_those_of_the_safetensors_package(path: Path, tmp_path: Path) -> None:
+    qzf.pack(path, tmp_path / "a.qzf", chunk_size=4096)
+    header, begin = _header(path)
+    raw = path.read_bytes()
+    dtypes = {item["dtype"] for item in header.values()}
+    theirs = {} if any(dtype.startswith(NOT_NUMPY) for dtype in dtypes) else load_file(path)
+    with qzf.open(tmp_path / "a.qzf") as container:
+        assert set(container.keys()) == set(header)
+        for name, item in header.items():
+            array = container.tensor(name)
+            start, end = item["data_offsets"]
+            assert array.tobytes() == raw[begin + start : begin + end]
+            if item["dtype"] in PACKED:
+                assert isinstance(array, qzf.QuantArray)
+                assert (array.quant, array.original) == (None, item["dtype"])
+                assert array.shape == (array.size // container.info(name).row_size, array.shape[1])
+            else:
+                assert list(array.shape) == item["shape"]
+            if name in theirs:
+                assert array.dtype == theirs[name].dtype
+                assert array.tobytes() == theirs[name].tobytes()
+
+
+def test_bf16_and_fp8_have_numbers() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    values = np.array([0.5, -2, 1.5, 0], np.float32)
+    builder = Builder()
+    pieces, dtypes = [], {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
+    for name, kind in dtypes.items():
+        data = values.astype(getattr(ml_dtypes, kind)).tobytes()
+        pieces.append(Tensor(name, name, [2, 2], len(data) // 2, [stored(data)]))
+    builder.member("m", pieces, "safetensors")
+    container = _open(builder)
+    for name, kind in dtypes.items():
+        assert container.tensor(name).dtype == getattr(ml_dtypes, kind)
+        assert np.array_equal(container.tensor(name).astype(np.float32), values.reshape(2, 2))
+
+
+def _open(builder: Builder, **options: Any) -> qzf.Container:
+    from qzf.storage import MemorySource
+
+    return qzf.open(MemorySource(seal(builder.parts())), **options)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_threads(threads: int, smollm2: Path) -> None:
+    with qzf.open(smollm2) as one, qzf.open(smollm2, threads=threads) as other:
+        for name in one:
+            assert np.array_equal(one.tensor(name), other.tensor(name))
+            assert b"".join(other.iter_bytes(name)) == one.tensor(name).tobytes()
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+def _views(path: Path) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    with qzf.open(path) as container:
+        return {name: (container.tensor(name, copy=False), container.tensor(name)) for name in container}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Tensors that are stored in one chunk, in two, and coded."""
+    builder = Builder()
+    pieces = [
+        Tensor("stored", "F32", [10, 25], 100, [stored(noise("a", 1000))]),
+        Tensor("two", "U8", [2, 100], 100, [stored(noise("b", 100)), stored(noise("c", 100))]),
+        Tensor("coded", "F32", [256], 1024, [fields(skewed("d", 1024), "float4")]),
+        Tensor("blocks", "Q8_0", [3, 32], 34, [stored(noise("e", 102))]),
+        Tensor("none", "F32", [0, 3], 12, []),
+    ]
+    builder.member("m.gguf", pieces, "gguf")
+    path = tmp_path / "mixed.qzf"
+    path.write_bytes(seal(builder.parts()))
+    return path
+
+
+def test_a_view_is_aligned_and_cannot_be_written_to(mixed: Path) -> None:
+    arrays = _views(mixed)
+    for name in ("stored", "blocks"):
+        view, copy = arrays[name]
+        assert not view.flags.writeable and not view.flags.owndata
+        assert view.ctypes.data % 64 == 0
+        assert view.dtype == copy.dtype and view.shape == copy.shape
+        with pytest.raises(ValueError, match="read-only"):
+            view[0] = 0
+    for view, copy in arrays.values():  # the container is closed by now
+        assert np.array_equal(view.view(np.uint8), copy.view(np.uint8))
+        assert copy.flags.writeable
+
+
+def test_a_view_is_of_the_file_itself(mixed: Path) -> None:
+    view, _ = _views(mixed)["stored"]
+    before = view[0, 0].tobytes()
+    with mixed.open("r+b") as file:
+        data = mixed.read_bytes()
+        file.seek(data.index(noise("a", 1000)))
+        file.write(b"\0\0\0\0")
+    assert view[0, 0].tobytes() == b"\0\0\0\0" != before
+
+
+def test_a_view_is_checked_first(mixed: Path) -> None:
+    data = bytearray(mixed.read_bytes())
+    data[data.index(noise("a", 1000)) + 500] ^= 1
+    mixed.write_bytes(data)
+    with qzf.open(mixed) as container:
+        for copy in (True, False):
+            with pytest.raises(ChecksumError) as caught:
+                container.tensor("stored", copy=copy)
+            assert caught.value.tensor == "stored"
+
+
+def test_a_view_with_a_trusted_digest(mixed: Path) -> None:
+    digest = qzf.verify(mixed).digest
+    with qzf.open(mixed, digest=digest) as container:
+        assert container.tensor("stored", copy=False).tobytes() == noise("a", 1000)
+    data = bytearray(mixed.read_bytes())
+    at = data.index(noise("a", 1000)) - 64
+    data[at + 16] ^= 1  # the record's header, which no view shows
+    mixed.write_bytes(data)
+    with qzf.open(mixed) as container:
+        container.tensor("stored", copy=False)
+    with qzf.open(mixed, digest=digest) as container, pytest.raises(ChecksumError):
+        container.tensor("stored", copy=False)
+
+
+# --- names and shapes -----------------------------------------------------------------------------
+
+
+def test_mapping(smollm2: Path) -> None:
+    with qzf.open(smollm2) as container:
+        names = container.keys()
+        assert list(container) == names and len(container) == len(names)
+        assert names[0] in container and "none" not in container and 5 not in container
+        assert container.digest == qzf.verify(smollm2).digest
+        assert container.metadata["general.architecture"] == "llama"
+        assert [member.name for member in container.members] == ["smollm2-slice.gguf"]
+        for call in (container.tensor, container.info, lambda name: list(container.iter_bytes(name))):
+            with pytest.raises(NotFoundError) as caught:
+                call("none")
+            assert isinstance(caught.value, KeyError) and "none" in str(caught.value)
+
+
+def test_names_that_several_members_have() -> None:
+    builder = Builder()
+    for i, name in enumerate(("a.gguf", "b/c.gguf")):
+        pieces = [
+            Tensor("same", "U8", [2], 2, [stored(bytes([i, i]))]),
+            Tensor(f"own{i}", "U8", [1], 1, [stored(bytes([i]))]),
+        ]
+        builder.member(name, pieces, metadata={"i": i, f"only{i}": True})
+    container = _open(builder)
+    assert container.keys() == ["a.gguf:same", "own0", "b/c.gguf:same", "own1"]
+    assert container.tensor("b/c.gguf:same").tolist() == [1, 1]
+    assert container.metadata == {"i": 0, "only0": True, "only1": True}
+    with pytest.raises(NotFoundError):
+        container.tensor("same")
+
+
+def test_scalar_and_empty() -> None:
+    with qzf.open(VECTORS / "empty-tensors.qzf") as container:
+        assert container.tensor("scalar").shape == ()
+        assert float(container.tensor("scalar")) == 0.1
+        assert container.tensor("between").shape == (3, 0)
+        assert container.tensor("last", copy=False).shape == (5, 0, 5)
+        assert list(container.iter_bytes("too")) == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "row_size"),
+    [("F32", [3], 12), ("F32", [3, 1 << 61, 0], 12), ("F64", [1], 12), ("Q4_0", [12], 5), ("BF16", [7], 12)],
+)
+def test_shapes_that_do_not_fit_the_bytes(dtype: str, shape: list[int], row_size: int) -> None:
+    size = 10 if dtype == "Q4_0" else 12
+    row_size = min(row_size, size)
+    builder = Builder()
+    builder.member("m", [Tensor("t", dtype, shape, row_size, [stored(bytes(size))])], "gguf")
+    container = _open(builder)
+    if dtype == "Q4_0":
+        assert container.tensor("t").shape == (2, 5)
+    elif shape == [3]:
+        assert container.tensor("t").shape == (3,)
+    else:
+        with pytest.raises(FormatError, match="do not fit") as caught:
+            container.tensor("t")
+        assert caught.value.tensor == "t"
+
+
+def test_rows_that_do_not_divide_the_tensor() -> None:
+    builder = Builder()
+    builder.member("m", [Tensor("t", "Q4_0", [12], 7, [stored(bytes(10))])], "gguf")
+    with pytest.raises(QzfError):
+        _open(builder).tensor("t")
+
+
+def test_bool_and_complex(tmp_path: Path) -> None:
+    source = tmp_path / "a.safetensors"
+    header = {"b": entry("BOOL", (4,), 0, 4), "c": entry("C64", (1,), 4, 12)}
+    source.write_bytes(safetensors_file(header, bytes([1, 0, 1, 1]) + np.complex64(1 - 2j).tobytes()))
+    qzf.pack(source, tmp_path / "a.qzf")
+    with qzf.open(tmp_path / "a.qzf") as container:
+        assert container.tensor("b").tolist() == [True, False, True, True]
+        assert container.tensor("c").tolist() == [1 - 2j]
+
+
+def test_quant_arrays_keep_what_they_are(mixed: Path) -> None:
+    with qzf.open(mixed) as container:
+        array = container.tensor("blocks")
+    assert isinstance(array, qzf.QuantArray) and array.shape == (3, 34)
+    part = array[1:]
+    assert isinstance(part, qzf.QuantArray) and part.quant is array.quant and part.original == "Q8_0"
+    assert array.quant is not None
+    blocks = array.view(np.ndarray).view(array.quant.dtype)
+    assert blocks["qs"].shape == (3, 1, 32)
+
+
+def test_opening_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        qzf.open(tmp_path / "none")
+    with pytest.raises(OptionError):
+        qzf.open(VECTORS / "stored.qzf", digest="abc")
+    with pytest.raises(OptionError):
+        qzf.open(VECTORS / "stored.qzf", threads=0)
+
+
+def test_a_closed_container(smollm2: Path) -> None:
+    container = qzf.open(smollm2)
+    container.close()
+    container.close()
+    with pytest.raises(QzfError):
+        container.tensor(container.keys()[0])
