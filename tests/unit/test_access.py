@@ -86,7 +86,6 @@ def test_safetensors_tensors_are_those_of_the_safetensors_package(path: Path, tm
 
 
 def test_bf16_and_fp8_have_numbers() -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     values = np.array([0.5, -2, 1.5, 0], np.float32)
     builder = Builder()
     pieces, dtypes = [], {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
