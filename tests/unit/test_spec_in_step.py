@@ -202,23 +202,20 @@ def test_layouts_are_as_specified() -> None:
 
 
 def test_reference_decoder_has_the_same_layouts() -> None:
+    """The decoder reads the table of the text; the widths of its streams show that it reads it right."""
     assert {
-        wire_id: (layout.name, layout.block, [step.text for step in layout.steps])
+        wire_id: (layout.name, layout.block, [len(stream) for stream in layout.streams])
         for wire_id, layout in REFERENCE.LAYOUTS.items()
     } == {
-        wire_id: (layout.name, layout.block, [spec_layouts.notation(step) for step in layout.steps])
-        for wire_id, layout in layouts.BY_ID.items()
+        wire_id: (layout.name, layout.block, list(layout.widths)) for wire_id, layout in layouts.BY_ID.items()
     }
 
 
 @pytest.mark.parametrize("layout", layouts.BY_ID.values(), ids=lambda layout: layout.name)
 def test_reference_decoder_joins_what_the_transform_splits(layout: layouts.Layout) -> None:
-    blocks = 5
-    data = random.Random(layout.wire_id).randbytes(blocks * layout.block)
+    data = random.Random(layout.wire_id).randbytes(5 * layout.block)
     streams = [bytes(stream) for stream in fields.split(layout, data)]
-    theirs = REFERENCE.LAYOUTS[layout.wire_id]
-    assert [width for step in theirs.steps for width in step.widths] == list(layout.widths)
-    assert theirs.join(blocks, streams) == data
+    assert REFERENCE.join(REFERENCE.LAYOUTS[layout.wire_id], len(data), streams) == data
 
 
 # Limits
@@ -227,17 +224,21 @@ _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def test_limits_on_sizes() -> None:
-    found = re.findall(r"\ban? (\w+)\s+above (\d+) (\w+)", _section("6"))
+    text = " ".join(_section("6").split())
+    found = re.findall(r"(\w+(?: or \w+)?) above (\d+) (\w+)", text)
     assert {what: int(count) * _UNITS[unit] for what, count, unit in found} == {
         "index": limits.MAX_INDEX,
-        "catalog": limits.MAX_CATALOG,
+        "catalog or manifest": limits.MAX_CATALOG,
         "table": limits.MAX_TABLE,
+        "tables": limits.MAX_TABLES,
         "chunk": limits.MAX_CHUNK,
     }
 
 
 def test_limits_on_counts() -> None:
-    assert f"more than {limits.MAX_STREAMS} streams or tables" in " ".join(_section("6").split())
+    text = " ".join(_section("6").split())
+    assert f"more than {limits.MAX_STREAMS} streams or tables" in text
+    assert f"more than {limits.MAX_CATALOG_VALUES:,} of the characters `,`, `:`, `[` and `{{`" in text
     prelude = {row["field"]: row["value"] for row in _table("4.2", "size")}
     assert prelude["stream_count"] == f"S, 1 to {limits.MAX_STREAMS}"
     assert prelude["table_count"] == f"T, 0 to {limits.MAX_STREAMS}"
@@ -248,6 +249,8 @@ def test_limits_in_other_sections() -> None:
     table, manifest = limits.MAX_TABLE >> 20, limits.MAX_CATALOG >> 20
     records = " ".join(_section("4.1").split())
     assert f"1 to {table} MiB for a table and 1 to {manifest} MiB for a manifest" in records
+    assert f"must not be above {limits.MAX_TABLES >> 20} MiB" in records
+    assert f"within more than {limits.MAX_METADATA_DEPTH} objects and arrays" in _section("3.3")
     assert f"at most {limits.MAX_PATH} bytes" in _section("3.1")
     assert f"1 to {limits.MAX_PATH_COMPONENT} bytes" in _section("3.1")
     assert f"string above {limits.METADATA_MAX_STRING >> 10} KiB" in _section("3.3")
@@ -257,10 +260,21 @@ def test_limits_in_other_sections() -> None:
 
 def test_reference_decoder_has_the_same_limits() -> None:
     assert REFERENCE.MAX_INDEX == limits.MAX_INDEX
-    assert REFERENCE.MAX_CATALOG == REFERENCE.MAX_MANIFEST == limits.MAX_CATALOG
+    assert REFERENCE.MAX_JSON == limits.MAX_CATALOG
+    assert REFERENCE.MAX_JSON_MARKS == limits.MAX_CATALOG_VALUES
     assert REFERENCE.MAX_TABLE == limits.MAX_TABLE
+    assert REFERENCE.MAX_TABLES == limits.MAX_TABLES
     assert REFERENCE.MAX_CHUNK == limits.MAX_CHUNK
     assert REFERENCE.MAX_STREAMS == limits.MAX_STREAMS
+
+
+def test_reference_decoder_limits_nesting() -> None:
+    value: Any = 1
+    for _ in range(limits.MAX_METADATA_DEPTH):
+        value = [value]
+    REFERENCE.check_nesting(value)
+    with pytest.raises(REFERENCE.Invalid, match="nested deeper"):
+        REFERENCE.check_nesting({"a": value})
 
 
 # The reference decoder is on its own
