@@ -25,6 +25,8 @@ _NO_SEARCH: Final = zstandard.ZstdCompressionParameters.from_level(
 _local = threading.local()
 #: Contexts with a dictionary kept by a thread; more than that are made anew.
 _MAX_CONTEXTS: Final = 32
+#: What a dictionary in the format of RFC 8878, section 5, starts with; any other table is raw content.
+_DICTIONARY_MAGIC: Final = b"\x37\xa4\x30\xec"
 #: Block type whose size is that of what it decodes to, and which stores one byte.
 _RLE_BLOCK: Final = 1
 
@@ -69,6 +71,12 @@ def _check_frame(data: memoryview, size: int, has_table: bool) -> None:
         raise ChunkError(f"the {len(data)} bytes of a zstd stream are not exactly one frame")
 
 
+def _dictionary(table: bytes) -> zstandard.ZstdCompressionDict:
+    formatted = table.startswith(_DICTIONARY_MAGIC)
+    kind = zstandard.DICT_TYPE_FULLDICT if formatted else zstandard.DICT_TYPE_RAWCONTENT
+    return zstandard.ZstdCompressionDict(table, dict_type=kind)
+
+
 def _contexts() -> dict[object, object]:
     if not hasattr(_local, "contexts"):
         _local.contexts = {}
@@ -82,7 +90,7 @@ def _compressor(effort: int, table: bytes | None) -> zstandard.ZstdCompressor:
     contexts, key = _contexts(), ("c", effort, table)
     found = contexts.get(key)
     if not isinstance(found, zstandard.ZstdCompressor):
-        dictionary = None if table is None else zstandard.ZstdCompressionDict(table)
+        dictionary = None if table is None else _dictionary(table)
         if effort == HUFFMAN:
             found = zstandard.ZstdCompressor(compression_params=_NO_SEARCH, dict_data=dictionary)
         else:
@@ -95,7 +103,7 @@ def _decompressor(table: bytes | None) -> zstandard.ZstdDecompressor:
     contexts, key = _contexts(), ("d", table)
     found = contexts.get(key)
     if not isinstance(found, zstandard.ZstdDecompressor):
-        dictionary = None if table is None else zstandard.ZstdCompressionDict(table)
+        dictionary = None if table is None else _dictionary(table)
         found = zstandard.ZstdDecompressor(dict_data=dictionary)
         contexts[key] = found
     return found

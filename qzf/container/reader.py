@@ -28,6 +28,7 @@ from qzf.format.ids import (
     Transform,
     pad64,
 )
+from qzf.format.tables import SectionEntry
 from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_trailer, xxh3
 from qzf.limits import MAX_INDEX, TAIL_READ
 from qzf.scratch import scratch
@@ -172,6 +173,8 @@ class ContainerReader:
     def decode_section(self, position: int, record: memoryview) -> memoryview:
         """Decode a table or manifest record and hold it against its checksums."""
         entry = self.index.section(position)
+        if not self.recovered:
+            self._check_section_header(entry, parse_record_header(record))
         if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
             raise ChecksumError("the record does not match its SHA-256 in the index")
         body = record[RECORD_HEADER_SIZE:]
@@ -181,6 +184,22 @@ class ContainerReader:
         if xxh3(data) != entry.decoded_xxh3:
             raise ChecksumError("the decoded bytes do not match their XXH3")
         return data
+
+    def _check_section_header(self, entry: SectionEntry, header: RecordHeader) -> None:
+        expected = self.expected_section_header(entry)
+        if any(getattr(header, name) != value for name, value in expected.items()):
+            raise ChecksumError("the record's header and the index disagree")
+
+    def expected_section_header(self, entry: SectionEntry) -> dict[str, int]:
+        """What a section's record header must hold, by the index; other fields are the section's own."""
+        names = ("kind", "transform", "layout", "stored_size", "decoded_size", "stored_xxh3", "decoded_xxh3")
+        expected = {name: int(getattr(entry, name)) for name in names}
+        expected |= {"salt": self.index.head.salt, "tensor": entry.id}
+        if entry.kind == Kind.TABLE:
+            expected |= {"member": 0, "offset": 0}
+        elif entry.kind == Kind.MEMBER:
+            expected |= {"member": entry.id, "tensor": 0, "offset": 0}
+        return expected
 
     def _table(self, table_id: int) -> tuple[int, bytes]:
         """Place and content of a shared table, loaded when it is first asked for."""

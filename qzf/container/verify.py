@@ -23,18 +23,6 @@ from qzf.format.wire import parse_header, parse_record_header, xxh3
 __all__ = ["Damage", "check_chunk", "check_header", "check_padding", "check_section", "damaged_chunk"]
 
 
-#: Fields that a section's entry in the index shares with its record header.
-_SECTION_FIELDS = (
-    "kind",
-    "transform",
-    "layout",
-    "stored_size",
-    "decoded_size",
-    "stored_xxh3",
-    "decoded_xxh3",
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Damage:
     """One thing that is wrong. ``what`` is ``header``, ``chunk``, ``section``, ``padding``, ``member`` or
@@ -99,15 +87,9 @@ def check_section(reader: ContainerReader, position: int) -> list[Damage]:
     """A table, manifest or optional section: as stored and, where it is known, decoded."""
     entry = reader.index.section(position)
     kind, ident = entry.kind, entry.id
-    expected = {name: getattr(entry, name) for name in _SECTION_FIELDS}
-    expected |= {"salt": reader.index.head.salt, "tensor": ident}
-    if kind == Kind.TABLE:
-        expected |= {"member": 0, "offset": 0}
-    elif kind == Kind.MEMBER:
-        expected |= {"member": ident, "tensor": 0, "offset": 0}
     at, size = entry.offset, RECORD_HEADER_SIZE + entry.stored_size
     record = reader.read_section(position)
-    faults = _record_faults(record, entry.digest, expected)
+    faults = _record_faults(record, entry.digest, reader.expected_section_header(entry))
     if not faults and kind in (Kind.TABLE, Kind.MEMBER):
         try:
             content = reader.decode_section(position, record)

@@ -164,8 +164,8 @@ def parse_header(data: bytes) -> Header:
     if data[: len(FILE_MAGIC)] != FILE_MAGIC:
         raise FormatError("not a QZF container: the magic bytes are missing", offset=0)
     raw = _parse(HEADER, HEADER_SIZE, data, "header")
-    version = _check_version(raw)
     _check_xxh3(data[: HEADER_SIZE - 8], raw.header_xxh3, "header")
+    version = _check_version(raw)
     _check_reserved(not any(raw.reserved1), "header")
     return Header(raw.salt, version, _check_features(raw))
 
