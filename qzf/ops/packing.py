@@ -95,9 +95,7 @@ def pack(
     workers = default_threads(threads)
     if path is not None:
         check_free(path, force)
-    files = [
-        file for file in find_sources(listed, opaque=opaque) if path is None or not _same(file.path, path)
-    ]
+    files = find_sources(listed, opaque=opaque, output=path)
     members = _look(files, opaque)
     with ExitStack() as stack:
         file = None if path is None else stack.enter_context(AtomicFile(path, force=force))
@@ -120,11 +118,6 @@ def pack(
         digest=digest.hex(),
         seconds=time.perf_counter() - started,
     )
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether a file found in a folder is the very output that is to be replaced."""
-    return other.exists() and one.samefile(other)
 
 
 def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:

@@ -30,18 +30,23 @@ class SourceFile:
     name: str
 
 
-def find_sources(sources: Sequence[str | os.PathLike[str]], *, opaque: bool = False) -> list[SourceFile]:
+def find_sources(
+    sources: Sequence[str | os.PathLike[str]], *, opaque: bool = False, output: Path | None = None
+) -> list[SourceFile]:
     """The files that ``sources`` stand for, in the order they are packed.
 
     A file is itself; the first part of a split GGUF brings the others, an ``*.index.json`` its shards; a
-    folder is all files below it, in the order of their names. Raises ``OptionError`` for two files with one
-    name, ``SourceError`` for what cannot be packed; ``OSError`` passes through.
+    folder is all files below it, in the order of their names, but for ``output``, the container that is to be
+    replaced. Raises ``OptionError`` for two files with one name or where ``output`` itself is a source,
+    ``SourceError`` for what cannot be packed; ``OSError`` passes through.
     """
     found: dict[str, SourceFile] = {}
     several = len(sources) > 1
     for source in sources:
         path = Path(source)
-        for file in _expand(path, several, opaque):
+        for file in _expand(path, several, opaque, output):
+            if _is(file.path, output):
+                raise OptionError("the output is one of the sources", file=str(output))
             fault = name_fault(file.name)
             if fault:
                 raise SourceError(f"the file name {file.name!r} {fault}", file=str(file.path))
@@ -53,10 +58,10 @@ def find_sources(sources: Sequence[str | os.PathLike[str]], *, opaque: bool = Fa
     return list(found.values())
 
 
-def _expand(path: Path, several: bool, opaque: bool) -> Iterator[SourceFile]:
+def _expand(path: Path, several: bool, opaque: bool, output: Path | None) -> Iterator[SourceFile]:
     if path.is_dir():
         prefix = f"{path.resolve().name}/" if several else ""
-        for file in _walk(path):
+        for file in _walk(path, output):
             yield SourceFile(file, prefix + file.relative_to(path).as_posix())
         return
     if not opaque and path.name.endswith(".index.json"):
@@ -70,7 +75,11 @@ def _expand(path: Path, several: bool, opaque: bool) -> Iterator[SourceFile]:
         yield SourceFile(path, path.name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _is(path: Path, output: Path | None) -> bool:
+    return output is not None and output.exists() and path.exists() and path.samefile(output)
+
+
+def _walk(folder: Path, output: Path | None) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
@@ -80,5 +89,6 @@ def _walk(folder: Path) -> Iterator[Path]:
             if Path(root, name).is_symlink():
                 raise SourceError("is a link to a folder, which is not followed", file=str(Path(root, name)))
         for name in sorted(files):
-            if not _LEFT_OVER.search(name):
-                yield Path(root, name)
+            path = Path(root, name)
+            if not _LEFT_OVER.search(name) and not _is(path, output):
+                yield path

@@ -169,3 +169,16 @@ def test_an_output_inside_of_the_source_folder(tmp_path: Path) -> None:
     assert qzf.pack(folder, out).members == 2
     assert qzf.pack(folder, out, force=True).members == 2
     assert qzf.verify(out).ok
+
+
+def test_the_output_is_no_source(tmp_path: Path) -> None:
+    """Else --force would replace the only copy of a model with a container that lacks it."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes((SOURCES / "gguf" / "q8_0.gguf").read_bytes())
+    before = model.read_bytes()
+    link = tmp_path / "link.gguf"
+    link.symlink_to(model)
+    for source, out in ((model, model), (model, link), (link, model)):
+        with pytest.raises(OptionError, match="one of the sources"):
+            qzf.pack(source, out, force=True)
+        assert model.read_bytes() == before
