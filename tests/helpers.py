@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click.testing
+
 from qzf.quant import BY_NUMBER
 
 SOURCES = Path(__file__).resolve().parents[1] / "fixtures" / "sources"
+
+#: Runs a command line in an empty folder; arguments may be paths.
+Run = Callable[..., click.testing.Result]
 
 F32, F16, Q4_0, Q8_0 = 0, 1, 2, 8
 UINT8, UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, FLOAT64 = 0, 4, 6, 7, 8, 9, 10, 12
@@ -134,3 +139,13 @@ def small_safetensors() -> bytes:
         "empty": entry("I8", (0, 5), 24, 24),
     }
     return safetensors_file(json.dumps(header) + "   ", bytes(range(48)))
+
+
+def flip(container: Path, *places: int) -> Path:
+    """A copy of the container in the current folder, with a bit flipped in each of these bytes."""
+    data = bytearray(container.read_bytes())
+    for place in places:
+        data[place] ^= 0x10
+    copy = Path("damaged.qzf")
+    copy.write_bytes(data)
+    return copy

@@ -21,7 +21,7 @@ __all__ = ["DTYPE_BITS", "describe_safetensors", "read_safetensors_metadata"]
 
 METADATA_KEY: Final = "__metadata__"
 
-#: Bits of an element, for every ``Dtype`` of safetensors 0.8.
+#: Bits of an element, for every ``Dtype`` of safetensors 0.8, in the order of that enumeration.
 DTYPE_BITS: Final = {
     "BOOL": 8,
     "F4": 4,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +37,7 @@ class AtomicFile:
         check_free(path, force)
         self._path, self._force = path, force
         # Names have at most 255 bytes, of which a character may take 4.
-        self._temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.tmp")
+        self._temporary = path.with_name(f".{path.name[:50]}.{os.urandom(6).hex()}.tmp")
         # Before the file is there: an interrupt may come up between any two steps.
         self._cleanup = weakref.finalize(self, _unlink, self._temporary)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -3,61 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import click.testing
 import numpy as np
 import pytest
 
 import qzf
-from qzf import ops
-from qzf.cli.root import cli
+from tests.helpers import SOURCES, Run, flip
 
-SOURCES = Path(__file__).parents[2] / "fixtures" / "sources"
 GGUF = SOURCES / "gguf" / "smollm2-slice.gguf"
 SHARDED = SOURCES / "safetensors" / "sharded"
 DIGEST = "0" * 64
-
-Run = Callable[..., click.testing.Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run a command line in an empty folder; arguments may be paths."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("QZF_TRACEBACK", raising=False)
-
-    def run(*args: str | Path) -> click.testing.Result:
-        return click.testing.CliRunner().invoke(cli, [str(arg) for arg in args], prog_name="qzf")
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A container of one GGUF file, with many chunks. Not to be changed."""
-    out = tmp_path_factory.mktemp("packed") / "model.gguf.qzf"
-    ops.pack(GGUF, out, chunk_size=4096)
-    return out
-
-
-@pytest.fixture(scope="module")
-def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A container of a model folder. Not to be changed."""
-    out = tmp_path_factory.mktemp("sharded") / "model.qzf"
-    ops.pack(SHARDED, out)
-    return out
-
-
-def flip(container: Path, *places: int) -> Path:
-    """A copy of the container in the current folder, with a bit flipped in each of these bytes."""
-    data = bytearray(container.read_bytes())
-    for place in places:
-        data[place] ^= 0x10
-    copy = Path("damaged.qzf")
-    copy.write_bytes(data)
-    return copy
 
 
 def _digest(container: Path) -> str:
