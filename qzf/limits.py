@@ -17,11 +17,12 @@ MIN_CHUNK: Final = 4 * KIB
 DEFAULT_CHUNK: Final = 512 * KIB
 #: Whole index, stored. 2 GiB serve 29 million chunks: 15 TB of weights at the default chunk size.
 MAX_INDEX: Final = 2048 * MIB
-#: Catalog or manifest JSON once decompressed; a catalog of 100,000 tensors takes about 30 MiB.
-MAX_CATALOG: Final = 128 * MIB
-#: Values in that JSON, by its commas, colons and brackets: each may take some 60 bytes in memory, so that a
-#: few KiB of zstd could otherwise ask for gigabytes. 100,000 tensors take about 3 million.
-MAX_CATALOG_VALUES: Final = 1 << 23
+#: Catalog or manifest JSON once decompressed; the 277,000 tensors of a sharded mixture-of-experts checkpoint
+#: in GPTQ take 80 MB.
+MAX_CATALOG: Final = 256 * MIB
+#: Values in that JSON, by its commas, colons and brackets: each may take some 60 bytes in memory, a gigabyte
+#: for all, and a few KiB of zstd could otherwise ask for more. The same tensors take 8.93 million.
+MAX_CATALOG_VALUES: Final = 1 << 24
 #: Nesting of metadata, which other languages parse by recursion.
 MAX_METADATA_DEPTH: Final = 64
 #: One shared table, stored or decoded.

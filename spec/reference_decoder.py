@@ -37,7 +37,7 @@ Bytes = bytes | memoryview
 
 # Section 6, Limits. The text says that a reader may have them; this one does.
 MIB = 1 << 20
-MAX_INDEX, MAX_JSON, MAX_JSON_MARKS = 2048 * MIB, 128 * MIB, 8_388_608
+MAX_INDEX, MAX_JSON, MAX_JSON_MARKS = 2048 * MIB, 256 * MIB, 16_777_216
 MAX_TABLE, MAX_TABLES, MAX_CHUNK, MAX_STREAMS = 16 * MIB, 256 * MIB, 64 * MIB, 64
 
 
@@ -76,13 +76,18 @@ def parse_json(data: Bytes, at: int) -> Json:
         must(len(digits) <= 20 and -(1 << 63) <= int(digits) < 1 << 64, "1", "JSON integer too large", at)
         return int(digits)
 
+    def other_number(digits: str) -> float:
+        must(math.isfinite(float(digits)), "1", "JSON number that is not finite", at)
+        return float(digits)
+
     def constant(name: str) -> None:
         must(False, "1", f"{name} is not JSON", at)
 
     try:
         text = str(data, "utf-8")  # strict; json.loads(bytes) would also take UTF-16 and UTF-32
         must(sum(map(text.count, ",:[{")) <= MAX_JSON_MARKS, "6", "JSON text of too many values", at)
-        value = json.loads(text, object_pairs_hook=unique, parse_int=integer, parse_constant=constant)
+        hooks = {"parse_int": integer, "parse_float": other_number, "parse_constant": constant}
+        value = json.loads(text, object_pairs_hook=unique, **hooks)
         json.dumps(value, ensure_ascii=False).encode("utf-8")  # fails on unpaired surrogates
     except (ValueError, RecursionError) as error:
         raise Invalid("1", f"not JSON: {error}", at) from None
@@ -176,6 +181,9 @@ def parse_section_entry(data: Bytes, salt: int, at: int) -> Entry:
     kind, transform, layout, ident, position, stored, decoded, *xxh3s, digest = SECTION_ENTRY.unpack(data)
     must(kind in (TABLE, MEMBER) or kind >= OPTIONAL, "2.2", f"section of unknown kind {kind}", at)
     must(layout == 0, "2.3", "a section has no layout", at)
+    if kind >= OPTIONAL:
+        must(decoded == 0, "2.2", "reserved decoded_size of an optional section is set", at)
+        must(len(set(xxh3s)) == 1, "2.2", "an optional section's checksums differ", at)
     member, tensor = (ident, 0) if kind == MEMBER else (0, ident)
     record = Record(kind, transform, 0, member, tensor, 0, stored, decoded, salt, *xxh3s)
     return Entry(position, record, digest)
@@ -187,7 +195,7 @@ def read_index(file: memoryview, at: int, size: int, digest: bytes) -> Container
     must(hashlib.sha256(data).digest() == digest, "2.4", "the index does not match the digest", at)
     header, record, payload = parse_header(read(file, 0, 64)), parse_record(data[:64], at), data[64:]
     checksum, start, at = xxh3(payload), at, at + 64
-    expected = Record(INDEX, 0, 0, 0, 0, 0, len(payload), len(payload), header.salt, checksum, checksum)
+    expected = Record(INDEX, 0, 0, 0, 0, 0, len(payload), 0, header.salt, checksum, checksum)
     must(record == expected, "2.2", f"the index's {record} is not {expected}", start)
 
     *fields, chunk_count, section_count, stored, decoded, reserved1 = INDEX_HEAD.unpack(payload[:64])

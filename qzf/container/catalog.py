@@ -110,9 +110,9 @@ def check_names(names: Sequence[str]) -> None:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def _dump(value: object) -> bytes:
+def _dump(value: object, what: str) -> bytes:
     data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    _check_size(data, "catalog")
+    _check_size(data, what)
     return data
 
 
@@ -136,7 +136,8 @@ def dump_manifest(member: MemberSpec) -> bytes:
             "size": member.size,
             "metadata": member.metadata,
             "tensors": [_tensor_json(tensor) for tensor in member.tensors],
-        }
+        },
+        "manifest",
     )
 
 
@@ -175,7 +176,8 @@ def dump_catalog(catalog: Catalog) -> bytes:
             "level": catalog.level,
             "members": members,
             "tensors": tensors,
-        }
+        },
+        "catalog",
     )
 
 
@@ -201,6 +203,13 @@ def _reject(constant: str) -> object:
     raise FormatError(f"{constant} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise FormatError("a JSON text has a number that is not finite")
+    return value
+
+
 def _load(data: bytes, what: str) -> dict[str, Any]:
     _check_size(data, what)
 
@@ -211,7 +220,9 @@ def _load(data: bytes, what: str) -> dict[str, Any]:
         return found
 
     try:
-        value = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=_reject)
+        value = json.loads(
+            data.decode(), object_pairs_hook=unique, parse_float=_finite, parse_constant=_reject
+        )
     except (ValueError, RecursionError) as error:
         raise FormatError(f"the {what} is not valid JSON: {error}") from error
     if not isinstance(value, dict):

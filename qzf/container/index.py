@@ -158,6 +158,9 @@ def _check_sections(sections: Table, end: int) -> None:
     _require(sections["layout"] == 0, "a section has a layout")
     coded = (kinds < OPTIONAL_KIND) & (sections["transform"] > Transform.NONE)
     _require(~coded, "a table or manifest has a transform other than 0 and 1")
+    optional = sections[kinds >= OPTIONAL_KIND]
+    _require(optional["decoded_size"] == 0, "reserved bytes of an optional section's entry are not zero")
+    _require(optional["stored_xxh3"] == optional["decoded_xxh3"], "an optional section's checksums differ")
     for kind, limit in ((Kind.TABLE, MAX_TABLE), (Kind.MEMBER, MAX_CATALOG)):
         ours = sections[kinds == kind]
         _require(ours["decoded_size"] <= limit, f"a {kind.name.lower()} record is above {limit} bytes")

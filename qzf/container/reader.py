@@ -16,7 +16,7 @@ import numpy as np
 
 from qzf.container import payload
 from qzf.container.index import Index, parse_index
-from qzf.errors import ChecksumError, ChunkError, FormatError, OptionError, QzfError, TruncatedError
+from qzf.errors import ChecksumError, ChunkError, FormatError, QzfError, TruncatedError
 from qzf.format.ids import (
     END_MAGIC,
     FILE_MAGIC,
@@ -34,7 +34,7 @@ from qzf.limits import MAX_INDEX, TAIL_READ
 from qzf.scratch import scratch
 from qzf.storage import ByteSource
 
-__all__ = ["ContainerReader", "located", "parse_digest"]
+__all__ = ["ContainerReader", "located"]
 
 
 @contextmanager
@@ -65,17 +65,22 @@ class ContainerReader:
         self.authenticated = digest is not None
         #: An index that was rebuilt counts members and tensors anew, so record headers may differ from it.
         self.recovered = False
+        #: What a recovery could not rebuild, in words.
+        self.lost: tuple[str, ...] = ()
         with located(file=source.name):
             self.trailer, record = _read_tail(source)
             self.index = _parse_tail(self.trailer, record, digest)
 
     @classmethod
-    def from_index(cls, source: ByteSource, index: Index) -> ContainerReader:
-        """A reader over an index that was not read from the container's end but rebuilt."""
+    def from_index(cls, source: ByteSource, index: Index, lost: tuple[str, ...]) -> ContainerReader:
+        """A reader over an index that was not read from the container's end but rebuilt.
+
+        ``lost`` says what could not be rebuilt.
+        """
         reader = cls.__new__(cls)
         reader.source, reader.index = source, index
         reader._tables, reader._lock = {}, threading.Lock()
-        reader.authenticated, reader.recovered = False, True
+        reader.authenticated, reader.recovered, reader.lost = False, True, lost
         reader.trailer = Trailer(index.end, 0, source.size, bytes(32))
         return reader
 
@@ -219,19 +224,6 @@ class ContainerReader:
             return at, bytes(self.decode_section(position, self.read_section(position)))
 
 
-def parse_digest(digest: str | None) -> bytes | None:
-    """The 32 bytes of a container digest in hexadecimal, with ``sha256:`` before it or not."""
-    if digest is None:
-        return None
-    try:
-        value = bytes.fromhex(digest.removeprefix("sha256:"))
-    except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise OptionError(f"{digest!r} is no container digest: 64 hexadecimal digits are due")
-    return value
-
-
 def _no_table(table_id: int) -> bytes:
     raise ChunkError("a table or manifest cannot use a shared table")
 
@@ -280,10 +272,7 @@ def _parse_tail(trailer: Trailer, record: memoryview, digest: bytes | None) -> I
                 f"the container digest is {trailer.container_digest.hex()}, not {digest.hex()}"
             )
         reserved = (header.transform, header.layout, header.member, header.tensor, header.offset)
-        if any(reserved) or (header.decoded_size, header.decoded_xxh3) != (
-            header.stored_size,
-            header.stored_xxh3,
-        ):
+        if any(reserved) or header.decoded_size or header.decoded_xxh3 != header.stored_xxh3:
             raise FormatError("the index record's header breaks the rules for its kind")
         index = parse_index(body, trailer.index_offset)
         if index.head.salt != header.salt:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Final
 
 import numpy as np
 
 from qzf.container import payload
-from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, check_names, parse_manifest
+from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, check_names, name_fault, parse_manifest
 from qzf.container.index import Index, build_index
+from qzf.container.names import tensor_file
+from qzf.container.reader import located
 from qzf.errors import ChunkError, FormatError, QzfError, UnsupportedError
 from qzf.format.ids import (
     ALIGNMENT,
@@ -24,14 +28,14 @@ from qzf.format.ids import (
 from qzf.format.tables import CHUNK_DTYPE, SECTION_DTYPE
 from qzf.format.wire import IndexHead, RecordHeader, parse_header, parse_record_header, xxh3
 from qzf.limits import MAX_CATALOG, MAX_CHUNK, MIB
-from qzf.model import MemberSpec, PipelineSpec
+from qzf.model import Extent, MemberSpec, PipelineSpec
 from qzf.storage import ByteSource
 from qzf.transforms.layouts import BY_ID
 
-__all__ = ["recover_index"]
+__all__ = ["Recovered", "recover_index"]
 
 #: Bytes searched at a time for the next record header.
-_STEP = MIB
+_STEP: Final = MIB
 _TRANSFORMS = {transform.value: transform.name.lower() for transform in Transform}
 
 
@@ -41,27 +45,41 @@ class _Found:
     header: RecordHeader
 
 
-def recover_index(source: ByteSource) -> Index:
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """An index rebuilt by a scan, and in words what is lost."""
+
+    index: Index
+    lost: tuple[str, ...]
+
+
+def recover_index(source: ByteSource) -> Recovered:
     """The index of the chunks that a scan of ``source`` finds; nothing is read after the records.
 
-    A member whose chunks are not all there is left out; if none is whole, ``FormatError`` is raised. Members
-    have no SHA-256, and pipelines name no codecs.
+    A member of which chunks are missing is replaced by its whole tensors, each a member of its own
+    (``NAME.recovered/TENSOR.bin``). Raises ``FormatError`` if nothing is whole. Members have no SHA-256, and
+    pipelines name no codecs.
     """
-    found = _scan(source, _salt(source))
-    chunks: dict[int, list[_Found]] = {}
-    specs: dict[int, tuple[_Found, MemberSpec]] = {}
-    tables: dict[int, tuple[object, ...]] = {}
-    for record in found:
+    chunks: dict[int, dict[int, _Found]] = {}
+    manifests: dict[int, _Found] = {}
+    builder = _Builder()
+    for record in _scan(source, _salt(source)):
         header = record.header
+        # of two records that claim the same thing the first counts
         if header.kind == Kind.CHUNK:
-            chunks.setdefault(header.member, []).append(record)
+            chunks.setdefault(header.member, {}).setdefault(header.offset, record)
         elif header.kind == Kind.TABLE:
-            tables.setdefault(header.tensor, _section(record, header.tensor))
-        elif header.kind == Kind.MEMBER and header.member not in specs:
-            with suppress(QzfError):  # a damaged manifest costs its member, not the others
-                specs[header.member] = record, _manifest(source, record)
-    sections = list(tables.values())
-    return _assemble(source, specs, chunks, sections)
+            builder.tables.setdefault(header.tensor, record)
+        elif header.kind == Kind.MEMBER:
+            manifests.setdefault(header.member, record)
+    for ordinal in sorted(chunks.keys() | manifests.keys()):
+        try:
+            spec = _manifest(source, manifests[ordinal])
+        except (KeyError, QzfError):  # costs its member, not the others
+            builder.lost.append(f"member {ordinal}: its manifest is gone, and with it its name")
+            continue
+        builder.add_found(spec, manifests[ordinal], chunks.get(ordinal, {}))
+    return builder.finish(source)
 
 
 def _salt(source: ByteSource) -> int | None:
@@ -74,17 +92,34 @@ def _salt(source: ByteSource) -> int | None:
         return None
 
 
-def _scan(source: ByteSource, salt: int | None) -> list[_Found]:
-    found, at = [], HEADER_SIZE
-    while at + RECORD_HEADER_SIZE <= source.size:
+class _Window:
+    """Reads ahead, so that searching every 64 bytes reads none twice."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source, self._at, self._data = source, 0, b""
+
+    def header(self, at: int) -> RecordHeader | None:
+        """The record header at ``at``; None where there is no valid one."""
+        place = at - self._at
+        if not 0 <= place <= len(self._data) - RECORD_HEADER_SIZE:
+            self._at, place = at, 0
+            self._data = self._source.read(at, min(_STEP, self._source.size - at))
+        if not self._data.startswith(RECORD_MAGIC, place):
+            return None
         try:
-            header = parse_record_header(source.read(at, RECORD_HEADER_SIZE))
+            return parse_record_header(self._data[place : place + RECORD_HEADER_SIZE])
         except QzfError:
-            at = _next_magic(source, at + ALIGNMENT)
-            continue
-        salt = header.salt if salt is None else salt
-        if header.salt != salt:
-            at = _next_magic(source, at + ALIGNMENT)
+            return None
+
+
+def _scan(source: ByteSource, salt: int | None) -> list[_Found]:
+    found, at, window = [], HEADER_SIZE, _Window(source)
+    while at + RECORD_HEADER_SIZE <= source.size:
+        header = window.header(at)
+        if header is not None and salt is None:
+            salt = header.salt
+        if header is None or header.salt != salt:
+            at += ALIGNMENT
             continue
         if at + RECORD_HEADER_SIZE + header.stored_size > source.size:
             break  # the record that was cut
@@ -93,20 +128,9 @@ def _scan(source: ByteSource, salt: int | None) -> list[_Found]:
     return found
 
 
-def _next_magic(source: ByteSource, at: int) -> int:
-    """The next multiple of 64 from ``at`` on where a record may start, or the source's size."""
-    while at < source.size:
-        data = source.read(at, min(_STEP, source.size - at))
-        for place in range(0, len(data), ALIGNMENT):
-            if data.startswith(RECORD_MAGIC, place):
-                return at + place
-        at += _STEP
-    return source.size
-
-
 def _manifest(source: ByteSource, record: _Found) -> MemberSpec:
     header, at = record.header, record.at + RECORD_HEADER_SIZE
-    if header.decoded_size > MAX_CATALOG:
+    if not header.stored_size <= header.decoded_size <= MAX_CATALOG:
         raise FormatError("a manifest is above the limit", file=source.name, offset=record.at)
     data = payload.decode(
         header.transform,
@@ -130,60 +154,95 @@ def _section(record: _Found, ident: int) -> tuple[object, ...]:
     return (h.kind, h.transform, h.layout, ident, record.at, *sizes, bytes(32))
 
 
-def _whole(spec: MemberSpec, records: list[_Found]) -> list[_Found] | None:
-    """The member's chunks in order if they cover it, else None. Of chunks at one place the first counts."""
-    by_offset: dict[int, _Found] = {}
-    for record in records:
-        by_offset.setdefault(record.header.offset, record)
-    chosen, at = [], 0
-    while at < spec.size:
-        piece = by_offset.get(at)
+def _cover(found: dict[int, _Found], extent: Extent) -> list[_Found] | None:
+    """The chunks, by their offset in the member, that cover ``extent``; None if one is missing."""
+    chosen, at = [], extent.offset
+    while at < extent.end:
+        piece = found.get(at)
         if piece is None or not 1 <= piece.header.decoded_size <= MAX_CHUNK:
             return None
         if piece.header.stored_size > piece.header.decoded_size:
             return None
         chosen.append(piece)
         at += piece.header.decoded_size
-    return chosen if at == spec.size else None
+    return chosen if at == extent.end else None
 
 
-def _assemble(
-    source: ByteSource,
-    specs: dict[int, tuple[_Found, MemberSpec]],
-    chunks: dict[int, list[_Found]],
-    sections: list[tuple[object, ...]],
-) -> Index:
-    entries: list[tuple[object, ...]] = []
-    members: list[MemberEntry] = []
-    tensors: list[TensorEntry] = []
-    for ordinal in sorted(specs):
-        manifest, spec = specs[ordinal]
-        records = _whole(spec, chunks.get(ordinal, []))
-        if records is None:
-            continue
-        first, base = len(entries), len(tensors)
-        tensors += _tensors(spec, len(members), records, first)
-        # Ordinals count anew, since members may be missing.
-        lowest = min((r.header.tensor for r in records if r.header.tensor != NO_TENSOR), default=0)
-        filled = next((i for i, t in enumerate(spec.tensors) if t.extent.size), 0)
-        shift = base + filled - lowest
-        sections.append(_section(manifest, len(members)))
-        entries += [_entry(record, shift) for record in records]
-        members.append(MemberEntry(spec.name, spec.kind, spec.size, None, first, len(records), spec.metadata))
-    if not members:
-        raise FormatError("no member can be recovered whole", file=source.name)
-    check_names([member.name for member in members])
-    catalog = Catalog("qzf recovery", 0, "unknown", tuple(members), tuple(tensors))
-    head = IndexHead(len(entries), len(sections), 0, 0, 0)
-    return build_index(
-        head, np.array(entries, CHUNK_DTYPE), np.array(sections, SECTION_DTYPE), catalog, source.size
-    )
+class _Builder:
+    """Collects what is whole, counting members and tensors anew."""
+
+    def __init__(self) -> None:
+        self.tables: dict[int, _Found] = {}
+        self.lost: list[str] = []
+        self._sections: list[tuple[object, ...]] = []
+        self._entries: list[tuple[object, ...]] = []
+        self._members: list[MemberEntry] = []
+        self._tensors: list[TensorEntry] = []
+
+    def add_found(self, spec: MemberSpec, manifest: _Found, found: dict[int, _Found]) -> None:
+        """Add the member if it is whole, else its whole tensors."""
+        records = _cover(found, Extent(0, spec.size))
+        if records is not None:
+            self._add(spec, manifest, records)
+            return
+        saved = 0
+        for tensor in spec.tensors:
+            records = _cover(found, tensor.extent)
+            name = f"{spec.name}.recovered/{tensor_file(tensor.name)}"
+            if records and name_fault(name) is None:
+                alone = replace(tensor, extent=Extent(0, tensor.extent.size))
+                self._add(MemberSpec(name, spec.kind, tensor.extent.size, (alone,)), manifest, records)
+                saved += 1
+        self.lost.append(f"{spec.name}: not whole; {saved} of its {len(spec.tensors)} tensors are")
+
+    def _add(self, spec: MemberSpec, manifest: _Found, records: list[_Found]) -> None:
+        first, ordinal = len(self._entries), len(self._members)
+        offsets = list(accumulate((record.header.decoded_size for record in records), initial=0))
+        owners = [NO_TENSOR] * len(records)
+        for tensor in spec.tensors:
+            start = bisect_left(offsets, tensor.extent.offset, hi=len(records))
+            stop = bisect_left(offsets, tensor.extent.end, lo=start, hi=len(records))
+            stop = stop if tensor.extent.size else start
+            owners[start:stop] = [len(self._tensors)] * (stop - start)
+            pipeline = _pipeline(records[start:stop])
+            self._tensors.append(
+                TensorEntry(
+                    tensor.name,
+                    tensor.dtype,
+                    tensor.shape,
+                    ordinal,
+                    tensor.extent,
+                    tensor.row_size,
+                    first + start,
+                    stop - start,
+                    pipeline,
+                )
+            )
+        self._entries += [_entry(*pair) for pair in zip(records, owners, strict=True)]
+        self._sections.append(_section(manifest, ordinal))
+        count = len(records)
+        self._members.append(MemberEntry(spec.name, spec.kind, spec.size, None, first, count, spec.metadata))
+
+    def finish(self, source: ByteSource) -> Recovered:
+        """The index; raises ``FormatError`` where there is nothing to put in it."""
+        with located(file=source.name):
+            if not self._members:
+                raise FormatError("nothing can be recovered: no member and no tensor is whole")
+            check_names([member.name for member in self._members])
+            sections = [*self._sections, *(_section(record, key) for key, record in self.tables.items())]
+            catalog = Catalog("qzf recovery", 0, "unknown", tuple(self._members), tuple(self._tensors))
+            index = build_index(
+                IndexHead(len(self._entries), len(sections), 0, 0, 0),
+                np.array(self._entries, CHUNK_DTYPE),
+                np.array(sections, SECTION_DTYPE),
+                catalog,
+                source.size,
+            )
+        return Recovered(index, tuple(self.lost))
 
 
-def _entry(record: _Found, shift: int) -> tuple[object, ...]:
+def _entry(record: _Found, tensor: int) -> tuple[object, ...]:
     h = record.header
-    # hostile ordinals must not overflow: the index's own check finds them wrong
-    tensor = h.tensor if h.tensor == NO_TENSOR else min(h.tensor + shift, NO_TENSOR - 1)
     return (
         record.at,
         h.stored_size,
@@ -198,28 +257,9 @@ def _entry(record: _Found, shift: int) -> tuple[object, ...]:
     )
 
 
-def _tensors(spec: MemberSpec, member: int, records: list[_Found], first: int) -> list[TensorEntry]:
-    entries, at = [], 0
-    for tensor in spec.tensors:
-        while at < len(records) and records[at].header.offset < tensor.extent.offset:
-            at += 1
-        start = at
-        while at < len(records) and records[at].header.offset < tensor.extent.end:
-            at += 1
-        used = max((r.header for r in records[start:at]), key=lambda h: h.transform, default=None)
-        layout = BY_ID[used.layout].name if used is not None and used.layout in BY_ID else None
-        transform = _TRANSFORMS.get(used.transform, "unknown") if used is not None else "stored"
-        entries.append(
-            TensorEntry(
-                tensor.name,
-                tensor.dtype,
-                tensor.shape,
-                member,
-                tensor.extent,
-                tensor.row_size,
-                first + start,
-                at - start,
-                PipelineSpec(transform, layout, ()),
-            )
-        )
-    return entries
+def _pipeline(records: list[_Found]) -> PipelineSpec:
+    used = max((record.header for record in records), key=lambda header: header.transform, default=None)
+    if used is None:
+        return PipelineSpec("stored", None, ())
+    layout = BY_ID[used.layout].name if used.layout in BY_ID else None
+    return PipelineSpec(_TRANSFORMS.get(used.transform, "unknown"), layout, ())

@@ -6,7 +6,9 @@ order. The same calls in the same order give the same bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -43,7 +45,7 @@ from qzf.format.wire import (
     xxh3,
 )
 from qzf.limits import MAX_CHUNK, MAX_INDEX, MAX_TABLE
-from qzf.model import MemberSpec, PipelineSpec
+from qzf.model import MemberSpec, PipelineSpec, TensorSpec
 from qzf.transforms.layouts import BY_ID, Layout
 
 __all__ = ["ContainerWriter", "EncodedChunk", "Sink", "container_salt", "encode_chunk"]
@@ -52,6 +54,14 @@ __all__ = ["ContainerWriter", "EncodedChunk", "Sink", "container_salt", "encode_
 #: as long.
 _CATALOG_LEVEL = 9
 _SECTION_EFFORT = Effort(scales=(9,), codes=(9,), whole=(9,))
+#: What takes most room in a catalog: no index has more chunks, no pipeline longer names or more streams.
+_MOST_CHUNKS = MAX_INDEX // CHUNK_DTYPE.itemsize
+_LONGEST_PIPELINE = PipelineSpec(
+    max((transform.name.lower() for transform in Transform), key=len),
+    max((layout.name for layout in BY_ID.values()), key=len),
+    (max((codec.name for codec in CODECS.values()), key=len),)
+    * max(len(layout.widths) for layout in BY_ID.values()),
+)
 
 
 class Sink(Protocol):
@@ -127,7 +137,7 @@ def _record(
         tensor=tensor,
         offset=offset,
         stored_size=coded.size,
-        decoded_size=len(data),
+        decoded_size=0 if kind == Kind.INDEX else len(data),
         salt=salt,
         stored_xxh3=stored,
         decoded_xxh3=stored if coded.transform == Transform.STORED else xxh3(data),
@@ -137,6 +147,40 @@ def _record(
     for part in coded.parts:
         digest.update(part)
     return _Record(header, head, coded.parts, digest.digest())
+
+
+def _tensor_entry(
+    tensor: TensorSpec, member: int, first_chunk: int, chunk_count: int, pipeline: PipelineSpec
+) -> TensorEntry:
+    return TensorEntry(
+        tensor.name,
+        tensor.dtype,
+        tensor.shape,
+        member,
+        tensor.extent,
+        tensor.row_size,
+        first_chunk,
+        chunk_count,
+        pipeline,
+    )
+
+
+def _largest_catalog(members: Sequence[MemberSpec], generator: str, chunk_size: int, level: str) -> Catalog:
+    """The catalog of these members as it will be, with the longest values where they are not known yet."""
+    return Catalog(
+        generator,
+        chunk_size,
+        level,
+        tuple(
+            MemberEntry(m.name, m.kind, m.size, "0" * 64, _MOST_CHUNKS, _MOST_CHUNKS, m.metadata)
+            for m in members
+        ),
+        tuple(
+            _tensor_entry(tensor, ordinal, _MOST_CHUNKS, _MOST_CHUNKS, _LONGEST_PIPELINE)
+            for ordinal, member in enumerate(members)
+            for tensor in member.tensors
+        ),
+    )
 
 
 @dataclass
@@ -174,13 +218,16 @@ class ContainerWriter:
 
     For each of ``members``, in order, call ``begin_member``, ``write_chunk`` for all its bytes in order, and
     ``end_member``; then ``close``. ``position`` is the number of bytes written so far. Raises
-    ``FormatError`` for member names that cannot stand together.
+    ``FormatError``, before it writes anything, for member names that cannot stand together and for members
+    whose catalog may be above the limits. All calls that write raise ``BlockingIOError`` where the sink is an
+    ``io.RawIOBase`` in non-blocking mode that takes nothing now: the container cannot be completed then.
     """
 
     def __init__(
         self, sink: Sink, members: Sequence[MemberSpec], *, generator: str, chunk_size: int, level: str
     ) -> None:
         check_names([member.name for member in members])
+        dump_catalog(_largest_catalog(members, generator, chunk_size, level))  # raises if it is too large
         self.salt = container_salt(members)
         self._sink = sink
         self._specs = tuple(members)
@@ -258,17 +305,7 @@ class ContainerWriter:
             use = self._uses.get(len(self._tensors), _TensorUse(chunk))
             chunk = use.first_chunk + use.chunk_count
             self._tensors.append(
-                TensorEntry(
-                    tensor.name,
-                    tensor.dtype,
-                    tensor.shape,
-                    ordinal,
-                    tensor.extent,
-                    tensor.row_size,
-                    use.first_chunk,
-                    use.chunk_count,
-                    use.pipeline(),
-                )
+                _tensor_entry(tensor, ordinal, use.first_chunk, use.chunk_count, use.pipeline())
             )
         count = len(self._chunks) - member.first_chunk
         self._members.append(
@@ -333,5 +370,7 @@ class ContainerWriter:
         while rest:
             # An unbuffered file may take a part only and says how much; other sinks take all.
             written = self._sink.write(rest)
+            if written is None and isinstance(self._sink, io.RawIOBase):
+                raise BlockingIOError(errno.EAGAIN, "the sink is non-blocking and takes nothing now")
             rest = rest[written:] if isinstance(written, int) else rest[:0]
         self.position += len(data)

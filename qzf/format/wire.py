@@ -171,20 +171,23 @@ def parse_header(data: bytes) -> Header:
 
 
 def pack_record_header(header: RecordHeader) -> bytes:
-    body = _RECORD.pack(
-        RECORD_MAGIC,
-        header.kind,
-        header.transform,
-        header.layout,
-        header.member,
-        header.tensor,
-        header.offset,
-        header.stored_size,
-        header.decoded_size,
-        header.salt,
-        header.stored_xxh3,
-        header.decoded_xxh3,
-    )
+    try:
+        body = _RECORD.pack(
+            RECORD_MAGIC,
+            header.kind,
+            header.transform,
+            header.layout,
+            header.member,
+            header.tensor,
+            header.offset,
+            header.stored_size,
+            header.decoded_size,
+            header.salt,
+            header.stored_xxh3,
+            header.decoded_xxh3,
+        )
+    except struct.error as error:
+        raise FormatError(f"a record header has no room for one of its values: {error}") from error
     return body + xxh3(body).to_bytes(8, "little")
 
 

@@ -162,6 +162,15 @@ def test_number_of_values_is_bounded_before_parsing() -> None:
     assert peak < 1e6
 
 
+@pytest.mark.parametrize(("limit", "value"), [("MAX_CATALOG", 50), ("MAX_CATALOG_VALUES", 5)])
+def test_limits_hold_for_writing_too(monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    monkeypatch.setattr(f"qzf.container.catalog.{limit}", value)
+    with pytest.raises(FormatError, match="the catalog has"):
+        dump_catalog(CATALOG)
+    with pytest.raises(FormatError, match="the manifest has"):
+        dump_manifest(MemberSpec("a", "gguf", 9, (TensorSpec("w", "I8", (3,), Extent(2, 3), 3),)))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -172,6 +181,9 @@ def test_number_of_values_is_bounded_before_parsing() -> None:
         '{"a":-9223372036854775809}',
         '{"a":NaN}',
         '{"a":1e999999,"a":1}',
+        '{"a":1e999}',
+        '{"a":[-1.8E+308]}',
+        '{"a":1.7976931348623159e308}',
         "\ufeff{}",
     ],
 )
@@ -184,7 +196,17 @@ def test_json_that_nobody_reads_is_held_against_the_rules_too(text: str) -> None
         parse_catalog(data.encode())
 
 
-@pytest.mark.parametrize("value", ['"\\ud83d\\ude00"', "18446744073709551615", "-9223372036854775808", "-0"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"\\ud83d\\ude00"',
+        "18446744073709551615",
+        "-9223372036854775808",
+        "-0",
+        "-1.7976931348623158e308",
+        "1e-999",
+    ],
+)
 def test_json_at_the_edges_is_valid(value: str) -> None:
     data = json.dumps(json.loads(dump_catalog(CATALOG)))[:-1] + f', "later": {value}}}'
     assert parse_catalog(data.encode()) == CATALOG

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import qzf
-from qzf.container.reader import ContainerReader, parse_digest
+from qzf.container.opening import parse_digest
+from qzf.container.reader import ContainerReader
 from qzf.errors import ChecksumError, FormatError, OptionError, QzfError, TruncatedError
 from qzf.limits import TAIL_READ
 from qzf.storage import MemorySource, SourceBase

@@ -6,15 +6,21 @@ import hashlib
 import io
 import os
 import threading
+from contextlib import suppress
+from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from qzf.codecs.base import Bytes
+from qzf.container.catalog import Catalog, dump_catalog
 from qzf.container.payload import Effort, decode, encode
 from qzf.container.reader import ContainerReader
 from qzf.container.writer import ContainerWriter, EncodedChunk, Sink, encode_chunk
 from qzf.errors import ChunkError, FormatError
-from qzf.format.ids import Codec, Transform
+from qzf.format.ids import Codec, Kind, Transform
+from qzf.format.wire import RecordHeader, pack_record_header, parse_record_header
 from qzf.limits import MAX_CHUNK, MAX_TABLE
 from qzf.model import Extent, MemberSpec, TensorSpec
 from qzf.storage import MemorySource
@@ -152,6 +158,69 @@ def test_pipe(buffering: int) -> None:
     assert received == [_container()]
 
 
+@pytest.mark.skipif(not hasattr(os, "set_blocking"), reason="needs non-blocking pipes")
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_a_non_blocking_pipe_that_is_full_is_an_error(buffering: int) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writing, bytes(1 << 16))
+        file = os.fdopen(writing, "wb", buffering)
+        with pytest.raises(BlockingIOError):
+            for _ in range(100):
+                _write(file)
+        with suppress(BlockingIOError):  # what a buffer still holds
+            file.close()
+    finally:
+        os.close(reading)
+
+
+def test_a_sink_need_not_say_what_it_took() -> None:
+    class Silent:
+        def __init__(self) -> None:
+            self.taken = bytearray()
+
+        def write(self, data: Bytes, /) -> None:
+            self.taken += data
+
+    sink = Silent()
+    _write(sink)
+    assert bytes(sink.taken) == _container()
+
+
+def test_index_header_leaves_its_size_to_stored_size() -> None:
+    data = _container()
+    at, size = (int.from_bytes(data[i : i + 8], "little") for i in (-80, -72))
+    header = parse_record_header(data[at : at + 64])
+    assert (header.kind, header.decoded_size, header.stored_size) == (Kind.INDEX, 0, size - 64)
+    assert header.decoded_xxh3 == header.stored_xxh3
+    # one of 2**32 chunks and more
+    large = replace(header, stored_size=300 << 30)
+    assert parse_record_header(pack_record_header(large)) == large
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kind", 256),
+        ("layout", -1),
+        ("member", 1 << 32),
+        ("tensor", 1 << 32),
+        ("offset", -1),
+        ("stored_size", 1 << 64),
+        ("decoded_size", 1 << 32),
+        ("stored_xxh3", 1 << 64),
+    ],
+)
+def test_record_headers_out_of_range(name: str, value: int) -> None:
+    fields = dict.fromkeys((field.name for field in dataclass_fields(RecordHeader)), 0)
+    pack_record_header(RecordHeader(**fields))
+    with pytest.raises(FormatError, match="no room"):
+        pack_record_header(RecordHeader(**fields | {name: value}))
+
+
 def test_tables_are_used_where_they_help() -> None:
     plain, shared = _container(), _container(ROWS)
     reader = ContainerReader(MemorySource(shared))
@@ -247,6 +316,45 @@ def test_member_names_are_checked_first(names: list[str]) -> None:
     with pytest.raises(FormatError):
         _writer(sink, *(MemberSpec(name, "opaque", 0) for name in names))
     assert not sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [
+            MemberSpec(
+                "a", "opaque", 0, tuple(TensorSpec(f"t{i}", "F32", (0,), Extent(0, 0), 4) for i in range(60))
+            )
+        ],
+        [MemberSpec(f"m{i}", "opaque", 0) for i in range(100)],
+        [MemberSpec("a", "opaque", 0, (), {"text": "x" * 9000, "list": [1] * 2000})],
+    ],
+    ids=["tensors", "members", "metadata"],
+)
+@pytest.mark.parametrize(("limit", "value"), [("MAX_CATALOG", 9000), ("MAX_CATALOG_VALUES", 1000)])
+def test_a_catalog_above_the_limits_is_found_first(
+    monkeypatch: pytest.MonkeyPatch, members: list[MemberSpec], limit: str, value: int
+) -> None:
+    monkeypatch.setattr(f"qzf.container.catalog.{limit}", value)
+    sink = io.BytesIO()
+    with pytest.raises(FormatError, match=r"the catalog has .* above the limit"):
+        _writer(sink, *members)
+    assert not sink.getvalue()
+
+
+def test_no_catalog_outgrows_what_was_checked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def noted(catalog: Catalog) -> bytes:
+        data = dump_catalog(catalog)
+        sizes.append((len(data), sum(map(data.count, (b",", b":", b"[", b"{")))))
+        return data
+
+    monkeypatch.setattr("qzf.container.writer.dump_catalog", noted)
+    _write(io.BytesIO())
+    (first_size, first_values), (size, values) = sizes
+    assert first_size > size
+    assert first_values > values
 
 
 def test_no_members_at_all(tmp_path: Path) -> None:

@@ -161,6 +161,16 @@ def test_ids_are_as_specified(section: str, enum: type[IntEnum]) -> None:
     assert {int(row["id"]): row["name"] for row in rows} == {item.value: item.name.lower() for item in enum}
 
 
+def test_what_has_no_decoded_size() -> None:
+    rows = {row["field"]: row for row in _table("2.2", "offset")}
+    assert (rows["decoded_size"]["index"], rows["decoded_xxh3"]["index"]) == ("reserved", "= `stored_xxh3")
+    section = {row["field"]: row["value"] for row in _index_tables()[2]}
+    assert section["decoded_size"].endswith("reserved in optional sections")
+    assert section["decoded_xxh3"].endswith("= `stored_xxh3` in optional sections")
+    size = (1 << 32) * tables.CHUNK_DTYPE.itemsize >> 30
+    assert f"an index of 2^32 chunks has {size} GiB" in " ".join(_section("2.2").split())
+
+
 def test_each_codec_has_its_page() -> None:
     listed = {}
     for row in _table("5", "id", "name"):

@@ -72,6 +72,8 @@ def _json() -> list[Broken]:
     )
     add("nan", "a number that JSON lacks", _swap(level, level + ',"x":NaN'))
     add("infinity", "a number that JSON lacks", _swap(level, level + ',"x":-Infinity'))
+    add("float", "a number too large for a float", _swap(level, level + ',"x":1e999'))
+    add("float-negative", "a number too small for a float", _swap(level, level + ',"x":[-1.5E+400]'))
     add("surrogate", "an unpaired surrogate", _swap(level, '"level":"\\ud800"'))
     add("surrogate-name", "an unpaired surrogate in a tensor's name", _swap('"name":"w"', '"name":"\\udfff"'))
     add("surrogate-key", "an unpaired surrogate in a key of no meaning", _swap(level, level + ',"\\udc00":1'))

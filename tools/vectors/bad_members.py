@@ -94,8 +94,8 @@ def _manifests() -> list[Broken]:
     add("empty", "a manifest of no bytes", coded(_second, b"", b""), _FORMAT)
     add(
         "large",
-        "a manifest of 128 MiB and a byte",
-        put(_second, transform=1, decoded_size=(1 << 27) + 1),
+        "a manifest of 256 MiB and a byte",
+        put(_second, transform=1, decoded_size=(1 << 28) + 1),
         _FORMAT,
     )
     return cases.found

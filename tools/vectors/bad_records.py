@@ -12,6 +12,7 @@ from tools.vectors.broken import (
     Broken,
     Cases,
     Edit,
+    base,
     chunk,
     last,
     listed,
@@ -203,6 +204,22 @@ def _placement() -> list[Broken]:
         "FormatError",
     )
     cases.spec = "2.2"
+    size = len(last(base()).payload)
+    what = "reserved decoded_size of an optional section"
+    add("section-decoded-size", what, put(last, decoded_size=size), "FormatError")
+    add(
+        "section-entry-decoded-size",
+        f"{what}, in its entry",
+        listed(last, decoded_size=1 << 32),
+        "FormatError",
+    )
+    add("section-record-decoded-size", f"{what}, in its record", _section_record(decoded_size=size))
+    add(
+        "section-decoded-xxh3",
+        "an optional section's checksums differ",
+        put(last, decoded_xxh3=5),
+        "FormatError",
+    )
     for kind in (0, 1, 4, 5, 127):
         add(f"kind-{kind}", f"a section of kind {kind}", _kind(kind), "FormatError")
     add("section-layout", "an optional section with a layout", put(last, layout=1), "FormatError")
@@ -213,6 +230,17 @@ def _placement() -> list[Broken]:
         "FormatError",
     )
     return cases.found
+
+
+def _section_record(**changes: int) -> Edit:
+    """Change an optional section's record header and not what the index says of it."""
+
+    def edit(parts: Parts) -> None:
+        kept = last(parts).header()
+        last(parts).entry.update({name: kept[name] for name in changes})
+        last(parts).fields.update(changes)
+
+    return edit
 
 
 def _long_padding(parts: Parts) -> None:
@@ -278,6 +306,12 @@ def _index() -> list[Broken]:
     for name in ("decoded_size", "decoded_xxh3"):
         label = name.replace("_", "-")
         record(f"index-record-{label}", "FormatError", f"{name} of the index record is wrong", **{name: 77})
+    cases.add(
+        "index-decoded-size",
+        "FormatError",
+        "reserved decoded_size of the index record is its stored_size",
+        lambda p: p.index.update(decoded_size=_index_size(seal(p)) - 64),
+    )
     record(
         "index-record-stored-xxh3",
         "ChecksumError",

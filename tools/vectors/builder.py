@@ -133,7 +133,7 @@ class Builder:
 
     def section(self, kind: int, content: bytes, **header: int) -> None:
         """An optional section."""
-        self._add(kind, stored(content), **header)
+        self._add(kind, stored(content), **{"decoded_size": 0, **header})
 
     def member(
         self,

@@ -266,7 +266,7 @@ def _optional_sections() -> Parts:
     builder.section(255, b"", member=1, tensor=2, offset=3)
     builder.member("a", [Verbatim([stored(b"a")])])
     builder.section(200, noise("section", 500), transform=77, offset=2**63 - 1)
-    builder.section(200, b"again", decoded_size=12345, decoded_xxh3=1, tensor=9)
+    builder.section(200, b"again", member=2**32 - 1, tensor=9)
     builder.member("b", [Verbatim([stored(b"b")])])
     builder.section(128, b"last")
     return builder.parts()

@@ -213,7 +213,7 @@ def seal(parts: Parts) -> bytes:
     ]
     payload = _index_payload(parts, salt, chunks, sections)
     fields = {"kind": INDEX, "transform": 0, "layout": 0, "member": 0, "tensor": 0, "offset": 0}
-    fields |= {"decoded_size": len(payload), "decoded_xxh3": xxh3(payload)} | parts.index
+    fields |= {"decoded_size": 0, "decoded_xxh3": xxh3(payload)} | parts.index
     index, at = Record(fields, payload, salt=salt).seal(), len(out)
     out += index
     out += bytes(-len(out) % 64) if parts.index_padding is None else parts.index_padding
