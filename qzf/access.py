@@ -7,21 +7,23 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from qzf import quant
+from qzf.adapters import read_metadata
 from qzf.container.catalog import MemberEntry, TensorEntry
-from qzf.container.reader import ContainerReader, located, parse_digest
-from qzf.container.recover import recover_index
+from qzf.container.member import MemberSource
+from qzf.container.opening import open_reader
+from qzf.container.reader import ContainerReader, located
 from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
 from qzf.format.tables import Table
 from qzf.format.wire import xxh3
 from qzf.parallel import default_threads, ordered_map
 from qzf.quant import GgmlType
-from qzf.storage import ByteSource, FileSource
+from qzf.storage import ByteSource, FileSource, SourceBase
 
 __all__ = ["Container", "QuantArray", "open_container"]
 
@@ -67,6 +69,18 @@ class QuantArray(npt.NDArray[np.uint8]):
     def __array_finalize__(self, source: object) -> None:
         self.quant = getattr(source, "quant", None)
         self.original = getattr(source, "original", "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = np.asarray(self).view(np.ndarray)
+        return _restore, (plain, None if self.quant is None else self.quant.name, self.original)
+
+
+def _restore(data: npt.NDArray[np.uint8], quant_name: str | None, original: str) -> QuantArray:
+    """A pickled ``QuantArray``."""
+    array = data.view(QuantArray)
+    array.quant = None if quant_name is None else quant.BY_NAME[quant_name]
+    array.original = original
+    return array
 
 
 class Container:
@@ -115,11 +129,32 @@ class Container:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """Header metadata of all members; of keys that several have, the first member's value."""
+        """Header metadata of all members; of keys that several have, the first member's value.
+
+        Long values are only described, as ``{"type": "array", "of": "string", "length": 262144}`` (spec,
+        section 3.3); ``full_metadata`` reads them.
+        """
         merged: dict[str, Any] = {}
         for member in reversed(self.members):
             merged.update(member.metadata)
         return merged
+
+    def full_metadata(self, member: str | None = None) -> dict[str, Any]:
+        """All metadata of a member in full, read from its header; by default that of the first member.
+
+        Takes its time where there is much of it: about a second for a vocabulary of 262,144 tokens. Raises
+        ``NotFoundError``, ``DamageError``.
+        """
+        name = self.members[0].name if member is None and self.members else member or ""
+        return read_metadata(MemberSource(self._reader, name), name)
+
+    def member_bytes(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """Bytes of an original file, by default all from ``offset`` on; decodes only the chunks they are in.
+
+        Raises ``NotFoundError``, ``OptionError`` for a range that is not in the file, ``DamageError``.
+        """
+        source = MemberSource(self._reader, name)
+        return source.read(offset, source.size - offset if size is None else size)
 
     @property
     def digest(self) -> str:
@@ -171,13 +206,14 @@ class Container:
         """
         entry = self.info(name)
         size, dtype = entry.extent.size, _numpy_dtype(entry.dtype)
+        where: dict[str, Any] = {"file": self._reader.source.name, "tensor": entry.name}
         if dtype is not None:
             if math.prod(entry.shape) * dtype.itemsize != size:
-                raise FormatError("dtype, shape and size do not fit", tensor=entry.name)
+                raise FormatError("dtype, shape and size do not fit", **where)
             return dtype, entry.shape
         rows = size // entry.row_size if entry.row_size else 0
         if rows * entry.row_size != size:
-            raise FormatError("row size and size do not fit", tensor=entry.name)
+            raise FormatError("row size and size do not fit", **where)
         return np.dtype(np.uint8), (rows, entry.row_size)
 
     def iter_bytes(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
@@ -214,6 +250,9 @@ class Container:
             for _ in ordered_map(work, chunks, self._threads):
                 pass
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Container cannot be pickled: open the file in each process")
+
     def close(self) -> None:
         """Close the file. Views handed out with ``copy=False`` stay valid."""
         self._reader.source.close()
@@ -243,15 +282,14 @@ def open_container(
     Raises ``FormatError`` for what is no valid container, ``ChecksumError``, ``OptionError``; ``OSError``
     passes through.
     """
-    source = FileSource(path) if isinstance(path, str | os.PathLike) else path
+    if isinstance(path, str | os.PathLike):
+        source: ByteSource = FileSource(path)
+    elif isinstance(path, SourceBase):
+        source = path
+    else:
+        raise OptionError(f"a path or a byte source is due, not {type(path).__name__}")
     try:
-        if recover and digest is not None:
-            raise OptionError("a recovered container has no digest to compare")
-        if recover:
-            reader = ContainerReader.from_index(source, recover_index(source))
-        else:
-            reader = ContainerReader(source, parse_digest(digest))
-        return Container(reader, threads)
+        return Container(open_reader(source, digest, recover), threads)
     except BaseException:
         source.close()
         raise

@@ -18,16 +18,16 @@ Progress = Callable[[int, int, int], None]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-#: More threads than this only add memory.
-_MAX_THREADS: Final = 1024
+#: More threads than this only add memory, and open files when many small ones are packed.
+_MAX_THREADS: Final = 256
 
 
 def default_threads(threads: int | None) -> int:
     """``threads``, or the number of processors this process may use; raises ``OptionError`` out of range."""
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not 1 <= threads <= _MAX_THREADS:
-        raise OptionError(f"the number of threads must be from 1 to {_MAX_THREADS}, not {threads}")
+    if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
+        raise OptionError(f"the number of threads must be from 1 to {_MAX_THREADS}, not {threads!r}")
     return threads
 
 

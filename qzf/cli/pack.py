@@ -55,6 +55,9 @@ def command(sources: tuple[str, ...], output: str | None, quiet: bool, **options
     with reporting("packing", name, quiet=quiet, saving=True) as progress:
         report = _pack(sources, out, progress=progress, **options)
     screen.done(report.to_dict, lambda: _summary(report))
+    if report.skipped:
+        names = ", ".join(human.printable(name) for name in report.skipped)
+        screen.warn(f"skipped: {names}")
 
 
 def _pack(sources: tuple[str, ...], out: str | BinaryIO | None, **options: Any) -> PackReport:

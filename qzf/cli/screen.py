@@ -55,6 +55,11 @@ class Screen:
         elif not self.quiet:
             click.echo(summary(), err=self._stdout_is_data)
 
+    def warn(self, text: str) -> None:
+        """Something to know beside the result, on stderr; with ``--json`` it is in the object."""
+        if not (self.quiet or self.as_json):
+            click.echo(text, err=True)
+
     def json(self, value: Mapping[str, Any]) -> None:
         """The result as the run's one JSON object. ASCII only: no name in it can act on a terminal."""
         import json

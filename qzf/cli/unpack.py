@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from qzf.cli import human
+from qzf.cli.exits import Exit
 from qzf.cli.params import digest_option, force_option, json_option, quiet_option, threads_option
 from qzf.cli.progress import reporting
 from qzf.cli.screen import current
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from qzf.ops import UnpackReport
 
 __all__ = ["command"]
+
+#: Files that the summary names.
+MAX_LISTED: Final = 20
 
 
 @click.command("unpack", short_help="Get the original files back.")
@@ -33,7 +37,11 @@ __all__ = ["command"]
 )
 @threads_option
 @force_option
-@click.option("--recover", is_flag=True, help="Save what can be saved from a damaged or truncated container.")
+@click.option(
+    "--recover",
+    is_flag=True,
+    help="Save what is whole in a damaged or truncated container; exit 1 if anything is lost.",
+)
 @digest_option
 @json_option
 @quiet_option
@@ -49,6 +57,10 @@ def command(container: str, output: str | None, quiet: bool, **options: Any) -> 
     with reporting("unpacking", Path(container).name, quiet=quiet) as progress:
         report = _unpack(container, output, progress=progress, **options)
     screen.done(report.to_dict, lambda: _summary(report))
+    if report.lost:
+        for what in report.lost:
+            screen.warn(f"lost: {human.printable(what)}")
+        click.get_current_context().exit(Exit.DAMAGE)
 
 
 def _unpack(container: str, out: str | None, **options: Any) -> UnpackReport:
@@ -62,4 +74,9 @@ def _summary(report: UnpackReport) -> str:
     names = [human.printable(str(name)) for name in report.files]
     if len(names) == 1:
         return f"{names[0]}: {done}"
-    return "\n".join([*names, f"{human.count(len(names), 'file')}, {done}"])
+    listed = (
+        names
+        if len(names) <= MAX_LISTED
+        else [*names[:MAX_LISTED], f"... and {len(names) - MAX_LISTED} more"]
+    )
+    return "\n".join([*listed, f"{human.count(len(names), 'file')}, {done}"])

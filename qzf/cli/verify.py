@@ -22,7 +22,9 @@ __all__ = ["command"]
 @click.command("verify", short_help="Check a container, or compare it with its source.")
 @click.argument("container", metavar="FILE")
 @click.option("--quick", is_flag=True, help="Check stored bytes only, without decoding them.")
-@click.option("--against", metavar="SRC", help="Compare with the original file or directory, too.")
+@click.option(
+    "--against", multiple=True, metavar="SRC", help="Compare with the original file or directory; repeatable."
+)
 @threads_option
 @digest_option
 @json_option
@@ -35,6 +37,7 @@ def command(container: str, quiet: bool, **options: Any) -> None:
     screen = current()
     screen.quiet = quiet
     with reporting("verifying", Path(container).name, quiet=quiet) as progress:
+        options["against"] = options["against"] or None
         report = _verify(container, progress=progress, **options)
     if not (report.ok or screen.as_json):
         _show_damage(screen, container, report)

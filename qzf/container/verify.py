@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from xxhash import xxh3_64
 
 from qzf.container.catalog import parse_manifest
 from qzf.container.reader import ContainerReader
 from qzf.errors import QzfError
 from qzf.format.ids import HEADER_SIZE, RECORD_HEADER_SIZE, TRAILER_SIZE, Kind, pad64
-from qzf.format.wire import parse_header, parse_record_header, xxh3
+from qzf.format.wire import parse_header, parse_record_header
+from qzf.limits import MIB
 
 __all__ = ["Damage", "check_chunk", "check_header", "check_padding", "check_section", "damaged_chunk"]
+
+
+#: Bytes of a section that are read at a time.
+_PIECE: Final = MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def check_header(reader: ContainerReader) -> list[Damage]:
 
 def check_chunk(reader: ContainerReader, chunk: int, record: memoryview) -> list[Damage]:
     """A chunk's record as stored: header, XXH3, SHA-256, and that they agree with the index."""
-    faults = _record_faults(record, reader.index.chunk(chunk).digest, asdict(reader.expected_header(chunk)))
+    faults = _record_faults([record], reader.index.chunk(chunk).digest, asdict(reader.expected_header(chunk)))
     return [damaged_chunk(reader, chunk, "; ".join(faults))] if faults else []
 
 
@@ -86,15 +92,18 @@ def damaged_chunk(reader: ContainerReader, chunk: int, message: str) -> Damage:
 def check_section(reader: ContainerReader, position: int) -> list[Damage]:
     """A table, manifest or optional section: as stored and, where it is known, decoded."""
     entry = reader.index.section(position)
-    kind, ident = entry.kind, entry.id
     at, size = entry.offset, RECORD_HEADER_SIZE + entry.stored_size
-    record = reader.read_section(position)
-    faults = _record_faults(record, entry.digest, reader.expected_section_header(entry))
-    if not faults and kind in (Kind.TABLE, Kind.MEMBER):
+    # In pieces: the size of an optional section has no bound but the file's.
+    pieces = (
+        memoryview(reader.source.read(start, min(_PIECE, at + size - start)))
+        for start in range(at, at + size, _PIECE)
+    )
+    faults = _record_faults(pieces, entry.digest, reader.expected_section_header(entry))
+    if not faults and entry.kind in (Kind.TABLE, Kind.MEMBER):
         try:
-            content = reader.decode_section(position, record)
-            if kind == Kind.MEMBER:
-                faults = _manifest_faults(reader, ident, bytes(content))
+            content = reader.decode_section(position, reader.read_section(position))
+            if entry.kind == Kind.MEMBER:
+                faults = _manifest_faults(reader, entry.id, bytes(content))
         except QzfError as error:
             faults = [error.message]
     return [Damage("section", "; ".join(faults), at, size)] if faults else []
@@ -119,19 +128,26 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _record_faults(record: memoryview, digest: bytes, expected: dict[str, int]) -> list[str]:
-    """What is wrong with a record, given its SHA-256 and what the index says of its header."""
-    try:
-        header = parse_record_header(record)
-    except QzfError as error:
-        return [error.message]
-    faults = []
-    differing = [name for name, value in expected.items() if getattr(header, name) != value]
-    if differing:
-        faults.append(f"record header and index disagree on {', '.join(differing)}")
-    if xxh3(record[RECORD_HEADER_SIZE:]) != expected["stored_xxh3"]:
+def _record_faults(pieces: Iterable[memoryview], digest: bytes, expected: dict[str, int]) -> list[str]:
+    """What is wrong with a record, given its SHA-256 and what the index says of its header.
+
+    The first of ``pieces`` holds all of the header.
+    """
+    sha256, xxh3, faults = hashlib.sha256(), xxh3_64(), list[str]()
+    for number, piece in enumerate(pieces):
+        sha256.update(piece)
+        xxh3.update(piece if number else piece[RECORD_HEADER_SIZE:])
+        if number == 0:
+            try:
+                header = parse_record_header(piece)
+            except QzfError as error:
+                return [error.message]
+            differing = [name for name, value in expected.items() if getattr(header, name) != value]
+            if differing:
+                faults.append(f"record header and index disagree on {', '.join(differing)}")
+    if xxh3.intdigest() != expected["stored_xxh3"]:
         faults.append("the stored bytes do not match their XXH3")
-    if hashlib.sha256(record).digest() != digest:
+    if sha256.digest() != digest:
         faults.append("the record does not match its SHA-256")
     return faults
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,13 +17,22 @@ __all__ = ["AtomicFile", "check_free"]
 
 
 def check_free(path: Path, force: bool) -> None:
-    """Raise ``OutputExistsError`` if something stands at ``path`` and ``force`` is not given.
+    """Raise ``OutputExistsError`` if something stands at ``path`` that is not to be replaced.
 
-    A folder is never replaced.
+    With ``force`` files and links are replaced, but never a folder, a device or a pipe.
     """
-    if os.path.lexists(path) and (not force or (path.is_dir() and not path.is_symlink())):
-        hint = "it is a folder" if path.is_dir() else "use --force to replace it"
-        raise OutputExistsError(f"the output is there already; {hint}", file=str(path))
+    if not os.path.lexists(path):
+        return
+    kind = path.lstat().st_mode
+    if stat.S_ISDIR(kind):
+        hint = "it is a folder"
+    elif not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+        hint = "it is a device or a pipe; pack writes to one through standard output (-o -)"
+    elif not force:
+        hint = "use --force to replace it"
+    else:
+        return
+    raise OutputExistsError(f"the output is there already; {hint}", file=str(path))
 
 
 class AtomicFile:
@@ -39,10 +49,15 @@ class AtomicFile:
         # Names have at most 255 bytes, of which a character may take 4.
         self._temporary = path.with_name(f".{path.name[:50]}.{os.urandom(6).hex()}.tmp")
         # Before the file is there: an interrupt may come up between any two steps.
-        self._cleanup = weakref.finalize(self, _unlink, self._temporary)
+        self._cleanup = weakref.finalize(self, _unlink, self._temporary, os.getpid())
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with self._named():
             self.fileno = os.open(self._temporary, flags, 0o666)
+
+    @property
+    def path(self) -> Path:
+        """The name it will have."""
+        return self._path
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -50,8 +65,7 @@ class AtomicFile:
         try:
             yield
         except OSError as error:
-            error.filename, error.filename2 = str(self._path), None
-            raise
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def write(self, data: bytes | bytearray | memoryview, /) -> None:
         """Write all of ``data`` at the current position."""
@@ -116,14 +130,17 @@ class AtomicFile:
             self.discard()
 
 
-def _unlink(path: Path) -> None:
-    with suppress(OSError):  # it may never have been there, nor could be
-        path.unlink()
+def _unlink(path: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not in a forked child
+        with suppress(OSError):  # it may never have been there, nor could be
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # The file has its name by now: a folder that cannot be opened or synced is no failure.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from zstandard import ZSTD_VERSION
+
 from qzf._version import __version__
 from qzf.adapters import describe
 from qzf.container.payload import Effort
@@ -57,7 +59,7 @@ def default_output(sources: Sequence[StrPath]) -> Path:
     Raises ``OptionError`` for several sources.
     """
     if len(sources) != 1:
-        raise OptionError("several sources need an output (-o)")
+        raise OptionError("several sources need an output (-o)" if sources else "there is nothing to pack")
     source = Path(sources[0])
     source = source.resolve() if source.name in ("", "..") else source
     return source.with_name(source.name + ".qzf")
@@ -78,9 +80,9 @@ def pack(
 
     ``sources``: GGUF and safetensors files, ``*.index.json``, folders, any other file. ``out``: a path
     (written under a temporary name and renamed when it is whole), or a binary file object that is written
-    to in one forward pass; by default the one source's path with ``.qzf`` appended. ``level``: ``fast``,
-    ``default`` or ``max``. ``chunk_size`` in bytes. ``opaque`` packs every file as plain bytes, malformed
-    ones too.
+    to in one forward pass; by default, and in a folder, the one source's name with ``.qzf`` appended.
+    ``level``: ``fast``, ``default`` or ``max``. ``chunk_size`` in bytes. ``opaque`` packs every file as
+    plain bytes, malformed ones too.
 
     The result depends on the sources, ``level``, ``chunk_size``, ``opaque`` and the versions of qzf and zstd,
     not on ``threads`` or the machine. Raises ``SourceError`` for input that breaks its format,
@@ -89,20 +91,20 @@ def pack(
     started = time.perf_counter()
     listed = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     target = default_output(listed) if out is None else out
-    path = Path(target) if isinstance(target, str | os.PathLike) else None
+    path = _output_path(target, listed) if isinstance(target, str | os.PathLike) else None
     trying = effort(level)
     check_chunk_size(chunk_size)
     workers = default_threads(threads)
     if path is not None:
         check_free(path, force)
-    files = find_sources(listed, opaque=opaque, output=path)
-    members = _look(files, opaque)
+    sources_found = find_sources(listed, opaque=opaque, output=path)
+    members = _look(sources_found.files, opaque)
     with ExitStack() as stack:
         file = None if path is None else stack.enter_context(AtomicFile(path, force=force))
         writer = ContainerWriter(
             cast(Sink, target if file is None else file),
             [member.spec for member in members],
-            generator=f"qzf {__version__}",
+            generator=f"qzf {__version__}, zstd {'.'.join(map(str, ZSTD_VERSION))}",
             chunk_size=chunk_size,
             level=level,
         )
@@ -116,8 +118,19 @@ def pack(
         original_size=sum(member.spec.size for member in members),
         container_size=writer.position,
         digest=digest.hex(),
+        skipped=sources_found.skipped,
         seconds=time.perf_counter() - started,
     )
+
+
+def _output_path(out: StrPath, sources: Sequence[StrPath]) -> Path:
+    """``out`` itself, or where it is a folder the default name in it."""
+    text = os.fspath(out)
+    if not text:
+        raise OptionError("the output is an empty text")
+    if text.endswith(("/", os.sep)) or Path(text).is_dir():
+        return Path(text) / default_output(sources).name
+    return Path(text)
 
 
 def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:

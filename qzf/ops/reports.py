@@ -22,7 +22,10 @@ class _Report:
 
 @dataclass(frozen=True, slots=True)
 class PackReport(_Report):
-    """What ``pack`` wrote. Sizes in bytes; ``digest`` is the container digest in hexadecimal."""
+    """What ``pack`` wrote. Sizes in bytes; ``digest`` is the container digest in hexadecimal.
+
+    ``skipped`` are paths below a packed folder that were passed over.
+    """
 
     out: str | None
     members: int
@@ -31,15 +34,20 @@ class PackReport(_Report):
     original_size: int
     container_size: int
     digest: str
+    skipped: tuple[str, ...]
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class UnpackReport(_Report):
-    """The files that ``unpack`` wrote, in the container's order, and their bytes in all."""
+    """The files that ``unpack`` wrote, in the container's order, and their bytes in all.
+
+    ``lost`` says in words what a recovery could not save; otherwise it is empty.
+    """
 
     files: tuple[str, ...]
     bytes_written: int
+    lost: tuple[str, ...]
     seconds: float
 
 

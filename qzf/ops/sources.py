@@ -12,8 +12,9 @@ from typing import Final
 from qzf.adapters import read_shard_index, split_gguf_parts
 from qzf.container.catalog import name_fault
 from qzf.errors import OptionError, SourceError
+from qzf.format.ids import FILE_MAGIC
 
-__all__ = ["SourceFile", "find_sources"]
+__all__ = ["SourceFile", "Sources", "find_sources"]
 
 #: Folders that tools keep beside a model, and that are no part of it.
 _SKIPPED_FOLDERS: Final = frozenset({".git", ".cache"})
@@ -30,21 +31,33 @@ class SourceFile:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files to pack, and the paths below folders that were passed over."""
+
+    files: tuple[SourceFile, ...]
+    skipped: tuple[str, ...]
+
+
 def find_sources(
     sources: Sequence[str | os.PathLike[str]], *, opaque: bool = False, output: Path | None = None
-) -> list[SourceFile]:
+) -> Sources:
     """The files that ``sources`` stand for, in the order they are packed.
 
     A file is itself; the first part of a split GGUF brings the others, an ``*.index.json`` its shards; a
-    folder is all files below it, in the order of their names, but for ``output``, the container that is to be
-    replaced. Raises ``OptionError`` for two files with one name or where ``output`` itself is a source,
-    ``SourceError`` for what cannot be packed; ``OSError`` passes through.
+    folder is all files below it, in the order of their names, but for ``.git``, ``.cache``, temporary files
+    of ours and ``output`` where that is a container, which is about to be replaced. Raises ``OptionError``
+    for two files with one name or where ``output`` itself is a source, ``SourceError`` for what cannot be
+    packed; ``OSError`` passes through.
     """
     found: dict[str, SourceFile] = {}
+    skipped: list[str] = []
     several = len(sources) > 1
     for source in sources:
+        if not os.fspath(source):
+            raise OptionError("a source is an empty text")
         path = Path(source)
-        for file in _expand(path, several, opaque, output):
+        for file in _expand(path, several, opaque, output, skipped):
             if _is(file.path, output):
                 raise OptionError("the output is one of the sources", file=str(output))
             fault = name_fault(file.name)
@@ -55,13 +68,15 @@ def find_sources(
                 raise OptionError(f"{known.path} and {file.path} would both become member {file.name!r}")
     if not found:
         raise SourceError("there is no file to pack", file=str(sources[0]) if sources else None)
-    return list(found.values())
+    return Sources(tuple(found.values()), tuple(skipped))
 
 
-def _expand(path: Path, several: bool, opaque: bool, output: Path | None) -> Iterator[SourceFile]:
+def _expand(
+    path: Path, several: bool, opaque: bool, output: Path | None, skipped: list[str]
+) -> Iterator[SourceFile]:
     if path.is_dir():
         prefix = f"{path.resolve().name}/" if several else ""
-        for file in _walk(path, output):
+        for file in _walk(path, output, skipped):
             yield SourceFile(file, prefix + file.relative_to(path).as_posix())
         return
     if not opaque and path.name.endswith(".index.json"):
@@ -79,16 +94,24 @@ def _is(path: Path, output: Path | None) -> bool:
     return output is not None and output.exists() and path.exists() and path.samefile(output)
 
 
-def _walk(folder: Path, output: Path | None) -> Iterator[Path]:
+def _is_container(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(FILE_MAGIC)) == FILE_MAGIC
+
+
+def _walk(folder: Path, output: Path | None, skipped: list[str]) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise error
 
     for root, folders, files in os.walk(folder, onerror=fail):
+        skipped += [str(Path(root, name)) for name in sorted(folders) if name in _SKIPPED_FOLDERS]
         folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
         for name in folders:
             if Path(root, name).is_symlink():
                 raise SourceError("is a link to a folder, which is not followed", file=str(Path(root, name)))
         for name in sorted(files):
             path = Path(root, name)
-            if not _LEFT_OVER.search(name) and not _is(path, output):
+            if _LEFT_OVER.search(name) or (_is(path, output) and _is_container(path)):
+                skipped.append(str(path))
+            else:
                 yield path

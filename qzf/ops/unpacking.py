@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from qzf.container.reader import ContainerReader, parse_digest
-from qzf.container.recover import recover_index
-from qzf.errors import NotFoundError, OptionError
+from qzf.container.names import tensor_file
+from qzf.container.opening import open_reader
+from qzf.container.reader import ContainerReader
+from qzf.errors import DamageError, NotFoundError, OptionError, OutputExistsError
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.reports import UnpackReport
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import scratch
 from qzf.storage import FileSource
 
-__all__ = ["open_container", "unpack"]
+__all__ = ["unpack"]
 
 StrPath = str | os.PathLike[str]
+#: What the name of one file of a set has beyond the set's own.
+_SET_NAME: Final = re.compile(r"(\.safetensors)?\.index\.json$|-\d+-of-\d+\.gguf$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +43,6 @@ class _Job:
     chunk: int | None
     offset: int
     last: bool
-
-
-def open_container(source: FileSource, digest: str | None, recover: bool = False) -> ContainerReader:
-    """A reader of ``source``; with ``recover`` over an index rebuilt by a scan."""
-    if recover:
-        if digest is not None:
-            raise OptionError("a recovered container has no digest to compare")
-        return ContainerReader.from_index(source, recover_index(source))
-    return ContainerReader(source, parse_digest(digest))
 
 
 def unpack(
@@ -69,20 +65,29 @@ def unpack(
     container, several into a folder beside it that has the container's name without ``.qzf``.
 
     Each chunk is held against its XXH3; with ``digest`` (the container digest in hexadecimal) each record
-    also against its SHA-256. ``recover`` does without the container's end and rebuilds the index by a scan.
+    also against its SHA-256. ``recover`` does without the container's end and rebuilds the index by a scan;
+    it goes on where something is damaged, and saves the whole tensors of members that are not
+    (``NAME.recovered/TENSOR.bin``).
     Raises ``FormatError``, ``DamageError``, ``OutputExistsError``, ``NotFoundError``; ``OSError`` passes
     through.
     """
     started = time.perf_counter()
     workers = default_threads(threads)
+    members = [members] if isinstance(members, str) else members
+    tensors = [tensors] if isinstance(tensors, str) else tensors
+    if out is not None and not os.fspath(out):
+        raise OptionError("the output is an empty text")
     with FileSource(container) as source:
-        reader = open_container(source, digest, recover)
+        reader = open_reader(source, digest, recover)
         targets = _targets(reader, Path(container), out, members, tensors)
         for target in targets:
+            if target.path.exists() and target.path.samefile(container):
+                raise OptionError("the output is the container itself", file=str(target.path))
             check_free(target.path, force)
-        written = _write(reader, targets, workers, force, progress)
-    files = tuple(str(target.path) for target in targets)
-    return UnpackReport(files, written, time.perf_counter() - started)
+        done, bad = _write(reader, targets, workers, force, progress)
+    files = tuple(str(target.path) for target in targets if target.path not in bad)
+    lost = (*reader.lost, *bad.values())
+    return UnpackReport(files, done, lost, time.perf_counter() - started)
 
 
 def _selected(
@@ -108,7 +113,7 @@ def _selected(
         if not matches:
             raise NotFoundError(f"no tensor matches {pattern!r}", file=reader.source.name)
         for tensor in matches:
-            name = tensor.name.replace("/", "_").replace("\\", "_").replace("\0", "_") + ".bin"
+            name = tensor_file(tensor.name)
             entry = (name, tensor.first_chunk, tensor.first_chunk + tensor.chunk_count)
             if found.setdefault(name, entry) != entry:
                 raise OptionError(f"two tensors would be written to {name!r}; select one member")
@@ -123,23 +128,26 @@ def _targets(
     tensors: Sequence[str],
 ) -> list[_Target]:
     selected = _selected(reader, members, tensors)
-    single = len(selected) == 1
-    if out is None:
-        stem = container.name.removesuffix(".qzf") or "members"
-        folder = (
-            container.parent
-            if single
-            else container.with_name(stem if stem != container.name else stem + ".d")
-        )
-    elif single and not os.fspath(out).endswith(("/", os.sep)) and not Path(out).is_dir():
-        return [_Target(Path(out), *selected[0][1:])]
-    else:
-        folder = Path(out)
-    if single and out is None:
-        # The folder a member had when it was packed means nothing when it is taken out alone.
+    if len(selected) == 1 and not (out is not None and _is_folder(out)):
         name, first, last = selected[0]
-        return [_Target(folder / name.rsplit("/", 1)[-1], first, last)]
+        # The folder a member had when it was packed means nothing when it is taken out alone.
+        path = container.with_name(name.rsplit("/", 1)[-1]) if out is None else Path(out)
+        return [_Target(path, first, last)]
+    folder = _default_folder(container) if out is None else Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError("a folder is due here; name another with -o", file=str(folder))
     return [_Target(folder / name, first, last) for name, first, last in selected]
+
+
+def _is_folder(out: StrPath) -> bool:
+    return os.fspath(out).endswith(("/", os.sep)) or Path(out).is_dir()
+
+
+def _default_folder(container: Path) -> Path:
+    """Beside the container, with its name less what names the kind of file that was packed."""
+    stem = container.name.removesuffix(".qzf")
+    short = _SET_NAME.sub("", stem) or "members"
+    return container.with_name(short if short != container.name else short + ".d")
 
 
 def _write(
@@ -148,7 +156,8 @@ def _write(
     workers: int,
     force: bool,
     progress: Progress | None,
-) -> int:
+) -> tuple[int, dict[Path, str]]:
+    """Write all targets. Returns the bytes written and, of a recovery, the files given up and why."""
     starts = reader.index.starts
     total = sum(int(starts[target.last]) - int(starts[target.first]) for target in targets)
     unfinished: set[AtomicFile] = set()
@@ -164,21 +173,29 @@ def _write(
             if target.first == target.last:
                 yield _Job(file, None, 0, last=True)
 
-    def work(job: _Job) -> tuple[_Job, int]:
+    def work(job: _Job) -> tuple[_Job, int, str]:
         if job.chunk is None:
-            return job, 0
+            return job, 0, ""
         size = reader.index.chunk(job.chunk).decoded_size
         with scratch(size) as data:
-            reader.read_chunk(job.chunk, data)
+            try:
+                reader.read_chunk(job.chunk, data)
+            except DamageError as error:
+                if not reader.recovered:
+                    raise
+                return job, size, str(error)
             job.file.pwrite(data, job.offset)
-        return job, size
+        return job, size, ""
 
     done = 0
+    bad: dict[Path, str] = {}
     results = ordered_map(work, jobs(), workers)
     try:
-        for job, size in results:
+        for job, size, fault in results:
             done += size
-            if job.last:
+            if fault:
+                bad.setdefault(job.file.path, fault)
+            if job.last and job.file.path not in bad:
                 job.file.commit()
                 unfinished.discard(job.file)
             if progress is not None:
@@ -187,4 +204,4 @@ def _write(
         results.close()
         for file in unfinished:
             file.discard()
-    return done
+    return done, bad

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from qzf.container import verify as checks
+from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
 from qzf.errors import QzfError, UnsupportedError
 from qzf.format.ids import RECORD_HEADER_SIZE
 from qzf.ops.reports import Damage, VerifyReport
 from qzf.ops.sources import find_sources
-from qzf.ops.unpacking import open_container
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import scratch
 from qzf.storage import FileSource
@@ -51,7 +51,7 @@ def verify(
     started = time.perf_counter()
     workers = default_threads(threads)
     with FileSource(container) as source:
-        reader = open_container(source, digest)
+        reader = open_reader(source, digest)
         damage = checks.check_header(reader) + checks.check_padding(reader)
         for position in range(len(reader.index.sections)):
             damage += checks.check_section(reader, position)
@@ -117,8 +117,15 @@ def _check_chunks(
 
 def _compare(reader: ContainerReader, against: Sequence[StrPath]) -> Iterator[Damage]:
     """The differences between the members and the original files, by name, size and SHA-256."""
-    files = {file.name: file.path for file in find_sources(against, opaque=False)}
     members = {member.name: member for member in reader.index.members}
+    container = Path(reader.source.name)
+    # Taken as they are if that fits (as with --opaque), else with the other parts of split files.
+    for opaque in (True, False):
+        files = {
+            file.name: file.path for file in find_sources(against, opaque=opaque, output=container).files
+        }
+        if files.keys() == members.keys():
+            break
     if len(files) == len(members) == 1:
         files = {next(iter(members)): next(iter(files.values()))}  # one file each: names do not matter
     for name in sorted(files.keys() | members.keys()):

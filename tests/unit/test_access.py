@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,49 @@ def test_a_closed_container(smollm2: Path) -> None:
     container.close()
     with pytest.raises(QzfError):
         container.tensor(container.keys()[0])
+
+
+def test_pickling(tmp_path: Path) -> None:
+    container = tmp_path / "a.qzf"
+    qzf.pack(SOURCES / "gguf" / "q4_k.gguf", container)
+    with qzf.open(container) as opened:
+        array = opened.tensor("blk.0.attn_q.weight")
+        again = pickle.loads(pickle.dumps(array))
+        assert isinstance(again, qzf.QuantArray)
+        assert again.quant is quant.BY_NAME["Q4_K"]
+        assert again.original == "Q4_K"
+        assert np.array_equal(again, array)
+        with pytest.raises(TypeError, match="each process"):
+            pickle.dumps(opened)
+
+
+def test_what_is_no_path_is_refused() -> None:
+    for wrong in (3, None, b"bytes"):
+        with pytest.raises(OptionError, match="a path or a byte source"):
+            qzf.open(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["gguf/smollm2-slice.gguf", "safetensors/int8-per-row.safetensors"])
+def test_members_can_be_read_in_pieces(tmp_path: Path, name: str) -> None:
+    source, container = SOURCES / name, tmp_path / "a.qzf"
+    qzf.pack(source, container, chunk_size=4096)
+    whole = source.read_bytes()
+    with qzf.open(container) as opened:
+        assert opened.member_bytes(source.name) == whole
+        for offset, size in ((0, 0), (1, 1), (4090, 9000), (len(whole) - 5, 5), (len(whole), 0)):
+            assert opened.member_bytes(source.name, offset, size) == whole[offset : offset + size]
+        with pytest.raises(OptionError):
+            opened.member_bytes(source.name, len(whole), 1)
+        with pytest.raises(NotFoundError):
+            opened.member_bytes("other")
+
+
+def test_full_metadata(tmp_path: Path) -> None:
+    source, container = SOURCES / "gguf" / "smollm2-slice.gguf", tmp_path / "a.qzf"
+    qzf.pack(source, container)
+    field = gguf.GGUFReader(source).fields["tokenizer.ggml.tokens"]
+    with qzf.open(container) as opened:
+        assert opened.full_metadata()["tokenizer.ggml.tokens"] == field.contents()
+        assert opened.full_metadata(source.name).keys() == opened.metadata.keys()
+        with pytest.raises(NotFoundError):
+            opened.full_metadata("other")

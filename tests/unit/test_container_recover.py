@@ -34,7 +34,7 @@ def _cut(tmp_path: Path, data: bytes) -> Path:
 
 
 def _is_recovered(data: bytes, names: list[str]) -> bool:
-    return [member.name for member in recover_index(MemorySource(data)).members] == names
+    return [member.name for member in recover_index(MemorySource(data)).index.members] == names
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_of_two_claims_the_first_counts() -> None:
     other = _copy(last, transform=0, decoded_size=600)
     other.payload = b"!" * 600
     parts.records += [_copy(table(parts)), _copy(manifest(parts, 1)), other]
-    index = recover_index(MemorySource(seal(parts)))
+    index = recover_index(MemorySource(seal(parts))).index
     assert [member.name for member in index.members] == ["dir/model.bin", "config.json"]
     assert int(index.chunks[5]["transform"]) == 1
     assert sum(section["kind"] == 2 for section in index.sections) == 1

@@ -25,6 +25,7 @@ from qzf.errors import (
 )
 from qzf.limits import MAX_CHUNK, MIN_CHUNK
 from qzf.ops import default_output
+from qzf.ops.output import AtomicFile
 from tests.helpers import SOURCES, small_gguf, small_safetensors
 from tools.vectors.builder import noise, skewed
 
@@ -166,9 +167,40 @@ def test_an_output_that_exists_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_is_never_replaced(force: bool, tmp_path: Path) -> None:
-    (tmp_path / "a.qzf").mkdir()
+    (tmp_path / f"{SLICE.name}.qzf").mkdir()
     with pytest.raises(OutputExistsError):
-        qzf.pack(SLICE, tmp_path / "a.qzf", force=force)
+        qzf.pack(SLICE, tmp_path, force=force)
+
+
+def test_into_a_folder(tmp_path: Path) -> None:
+    assert qzf.pack(SLICE, tmp_path).out == str(tmp_path / f"{SLICE.name}.qzf")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_pipe_is_never_replaced(force: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputExistsError, match="a device or a pipe"):
+        qzf.pack(SLICE, tmp_path / "pipe", force=force)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_empty_texts_are_refused() -> None:
+    for sources, out in (([""], "a.qzf"), ([SLICE], ""), ([], None)):
+        with pytest.raises(OptionError):
+            qzf.pack(sources, out)
+
+
+def test_a_forked_child_leaves_the_temporary_file(tmp_path: Path) -> None:
+    """Its exit runs finalizers, among them that of the parent's unfinished file."""
+    out = tmp_path / "a.bin"
+    with AtomicFile(out) as file:
+        file.write(b"whole")
+        child = os.fork()
+        if child == 0:
+            file.discard()
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert out.read_bytes() == b"whole"
 
 
 def test_a_dangling_link_is_kept(tmp_path: Path) -> None:

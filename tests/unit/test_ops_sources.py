@@ -18,7 +18,7 @@ SPLIT = [SOURCES / "gguf" / f"split-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
 
 
 def _found(*sources: Path, opaque: bool = False) -> list[str]:
-    return [file.name for file in find_sources(sources, opaque=opaque)]
+    return [file.name for file in find_sources(sources, opaque=opaque).files]
 
 
 def _tree(root: Path, *names: str) -> Path:

@@ -50,7 +50,13 @@ def test_one_member_goes_beside_the_container(single: Path) -> None:
 
 
 def test_several_members_go_into_a_folder_beside_it(sharded: Path, tmp_path: Path) -> None:
-    for name, folder in [("model.qzf", "model"), ("model.bin", "model.bin.d"), (".qzf", "members")]:
+    for name, folder in [
+        ("model.qzf", "model"),
+        ("model.bin", "model.bin.d"),
+        (".qzf", "members"),
+        ("llm.safetensors.index.json.qzf", "llm"),
+        ("llm2-00001-of-00003.gguf.qzf", "llm2"),
+    ]:
         path = tmp_path / name
         path.write_bytes(sharded.read_bytes())
         qzf.unpack(path)
@@ -223,3 +229,25 @@ def test_not_a_container(tmp_path: Path) -> None:
 def test_no_members(tmp_path: Path) -> None:
     report = qzf.unpack(VECTORS / "no-members.qzf", f"{tmp_path}/x/")
     assert report.files == () and report.bytes_written == 0
+
+
+def test_the_container_is_not_overwritten_by_its_own_content(tmp_path: Path) -> None:
+    container = tmp_path / SLICE.name
+    qzf.pack(SLICE, container)
+    before = container.read_bytes()
+    with pytest.raises(OptionError, match="the container itself"):
+        qzf.unpack(container, force=True)
+    assert container.read_bytes() == before
+
+
+def test_one_name_may_be_given_as_text(sharded: Path, tmp_path: Path) -> None:
+    report = qzf.unpack(sharded, f"{tmp_path}/", members="config.json")
+    assert report.files == (str(tmp_path / "config.json"),)
+
+
+def test_a_file_where_the_folder_is_due(sharded: Path, tmp_path: Path) -> None:
+    container = tmp_path / "model.qzf"
+    container.write_bytes(sharded.read_bytes())
+    (tmp_path / "model").write_text("a file")
+    with pytest.raises(OutputExistsError, match="-o"):
+        qzf.unpack(container)
