@@ -96,7 +96,9 @@ def parse_index(data: memoryview, end: int) -> Index:
     chunks = np.frombuffer(data[chunks_at:sections_at], CHUNK_DTYPE)
     sections = np.frombuffer(data[sections_at:catalog_at], SECTION_DTYPE)
     catalog = parse_catalog(_inflate(data[catalog_at:], head.catalog_decoded_size))
-    return build_index(head, chunks, sections, catalog, end)
+    index = build_index(head, chunks, sections, catalog, end)
+    _check_overlap(chunks, sections)
+    return index
 
 
 def build_index(head: IndexHead, chunks: Table, sections: Table, catalog: Catalog, end: int) -> Index:
@@ -170,6 +172,15 @@ def _check_sections(sections: Table, end: int) -> None:
 
     tables = sections[kinds == Kind.TABLE]
     _require(tables["decoded_size"].sum() <= MAX_TABLES, f"all tables together are above {MAX_TABLES} bytes")
+
+
+def _check_overlap(chunks: Table, sections: Table) -> None:
+    """That no two records share bytes: else a small file could claim to decode to any size."""
+    offsets = np.concatenate([chunks["offset"], sections["offset"]])
+    sizes = np.concatenate([chunks["stored_size"].astype(np.uint64), sections["stored_size"]])
+    order = np.argsort(offsets, kind="stable")
+    ends = offsets[order] + sizes[order] + np.uint64(RECORD_HEADER_SIZE)
+    _require(ends[:-1] <= offsets[order][1:], "two records overlap")
 
 
 def _check_manifests(catalog: Catalog, chunks: Table, sections: Table) -> None:

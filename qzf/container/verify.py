@@ -153,7 +153,7 @@ def _record_faults(pieces: Iterable[memoryview], digest: bytes, expected: dict[s
 
 
 def check_padding(reader: ContainerReader) -> list[Damage]:
-    """That records follow each other without gap or overlap, and that all padding is zero."""
+    """That records follow each other without gap, and that padding is zero; overlap is found at opening."""
     index, source = reader.index, reader.source
     places = np.concatenate(
         [
@@ -165,8 +165,7 @@ def check_padding(reader: ContainerReader) -> list[Damage]:
     damage, at = [], HEADER_SIZE
     for offset, stored in [*_pairs(ordered), (index.end, None)]:
         if offset != at:
-            what = "records overlap" if offset < at else "no record covers these bytes"
-            damage.append(Damage("container", what, min(at, offset), abs(offset - at)))
+            damage.append(Damage("container", "no record covers these bytes", at, offset - at))
         size = reader.trailer.index_size if stored is None else RECORD_HEADER_SIZE + stored
         end, at = offset + size, offset + pad64(size)
         if at > end and any(source.read(end, at - end)):

@@ -191,8 +191,8 @@ def _placement() -> list[Broken]:
         "an optional section not listed",
         lambda p: setattr(p.records[-1], "listed", False),
     )
-    add("overlap", "a chunk's record stands inside of another's payload", _overlap)
-    add("record-twice", "two index entries for one optional section", _twice)
+    add("overlap", "a chunk's record stands inside of another's payload", _overlap, "FormatError")
+    add("record-twice", "two index entries for one optional section", _twice, "FormatError")
     add("offset-unaligned", "a record starts at no multiple of 64", listed(nth(0), offset=65), "FormatError")
     add("offset-header", "a record starts in the header", listed(nth(0), offset=0), "FormatError")
     add("offset-index", "a record starts in the index", _into_index, "FormatError")
