@@ -20,7 +20,10 @@ from typing import Final, Protocol, Self
 
 from qzf.errors import OptionError, SourceChangedError, SourceError
 
-__all__ = ["ByteSource", "FileIdentity", "FileSource", "MemorySource", "SourceBase"]
+__all__ = ["ByteSource", "FileIdentity", "FileSource", "MemorySource", "SourceBase", "StrPath"]
+
+#: A path as callers give it.
+StrPath = str | os.PathLike[str]
 
 #: Bytes per system call: Linux moves at most 0x7ffff000 at once, so larger reads take several calls.
 _MAX_CALL: Final = 1 << 30
@@ -138,7 +141,7 @@ class FileSource(SourceBase):
     Reads and views are safe from several threads; closing while another thread reads is not.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: StrPath) -> None:
         name = os.fspath(path)
         _refuse_special(name, Path(name).stat())
         # A fifo that slips in after the check must not block the open.

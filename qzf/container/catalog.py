@@ -64,6 +64,23 @@ class TensorEntry:
     chunk_count: int
     pipeline: PipelineSpec
 
+    @classmethod
+    def of(
+        cls, tensor: TensorSpec, member: int, first_chunk: int, chunk_count: int, pipeline: PipelineSpec
+    ) -> TensorEntry:
+        """The entry of a tensor whose chunks are known."""
+        return cls(
+            tensor.name,
+            tensor.dtype,
+            tensor.shape,
+            member,
+            tensor.extent,
+            tensor.row_size,
+            first_chunk,
+            chunk_count,
+            pipeline,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:

@@ -6,7 +6,7 @@ it: offsets lie before the index, sizes are within limits, chunk ranges of membe
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,6 +72,12 @@ class Index:
     @cached_property
     def _member_ends(self) -> list[int]:
         return [member.first_chunk + member.chunk_count for member in self.members]
+
+    def tensors_of(self, member: int) -> tuple[TensorEntry, ...]:
+        """The tensors of a member, by its ordinal; the catalog has them in that order."""
+        first = bisect_left(self.tensors, member, key=lambda tensor: tensor.member)
+        last = bisect_right(self.tensors, member, lo=first, key=lambda tensor: tensor.member)
+        return self.tensors[first:last]
 
     def member_of(self, chunk: int) -> int:
         """Ordinal of the member that chunk ``chunk`` belongs to."""

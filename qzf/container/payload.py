@@ -18,7 +18,7 @@ from qzf.scratch import scratch
 from qzf.transforms import fields
 from qzf.transforms.layouts import BY_ID, Layout
 
-__all__ = ["Effort", "Payload", "decode", "encode"]
+__all__ = ["Effort", "Payload", "decode", "encode", "no_table"]
 
 _PRELUDE: Final = struct.Struct("<BBBB")
 _STREAM: Final = struct.Struct("<BBHII")
@@ -130,6 +130,11 @@ def decode(
         streams = _decode_streams(payload, fields.divide(layout, space), load_table)
         fields.merge(layout, streams, target)
     return target
+
+
+def no_table(table_id: int) -> bytes:
+    """The ``load_table`` of tables and manifests, which must not name any."""
+    raise ChunkError(f"a table or manifest names shared table {table_id}")
 
 
 def _copy(data: memoryview, out: memoryview) -> memoryview:

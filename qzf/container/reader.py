@@ -185,7 +185,7 @@ class ContainerReader:
         body = record[RECORD_HEADER_SIZE:]
         if xxh3(body) != entry.stored_xxh3:
             raise ChecksumError("the payload does not match its XXH3")
-        data = payload.decode(entry.transform, entry.layout, body, entry.decoded_size, _no_table)
+        data = payload.decode(entry.transform, entry.layout, body, entry.decoded_size, payload.no_table)
         if xxh3(data) != entry.decoded_xxh3:
             raise ChecksumError("the decoded bytes do not match their XXH3")
         return data
@@ -222,10 +222,6 @@ class ContainerReader:
         at = self.index.section(position).offset
         with located(file=self.source.name, offset=at):
             return at, bytes(self.decode_section(position, self.read_section(position)))
-
-
-def _no_table(table_id: int) -> bytes:
-    raise ChunkError("a table or manifest cannot use a shared table")
 
 
 def _read_tail(source: ByteSource) -> tuple[Trailer, memoryview]:

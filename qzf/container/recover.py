@@ -14,7 +14,7 @@ from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, check_names
 from qzf.container.index import Index, build_index
 from qzf.container.names import tensor_file
 from qzf.container.reader import located
-from qzf.errors import ChunkError, FormatError, QzfError, UnsupportedError
+from qzf.errors import FormatError, QzfError, UnsupportedError
 from qzf.format.ids import (
     ALIGNMENT,
     HEADER_SIZE,
@@ -137,15 +137,11 @@ def _manifest(source: ByteSource, record: _Found) -> MemberSpec:
         header.layout,
         memoryview(source.read(at, header.stored_size)),
         header.decoded_size,
-        _no_table,
+        payload.no_table,
     )
     if xxh3(data) != header.decoded_xxh3:
         raise FormatError("a manifest does not match its XXH3", file=source.name, offset=record.at)
     return parse_manifest(bytes(data))
-
-
-def _no_table(table_id: int) -> bytes:
-    raise ChunkError("a manifest cannot use a shared table")
 
 
 def _section(record: _Found, ident: int) -> tuple[object, ...]:
@@ -205,19 +201,7 @@ class _Builder:
             stop = stop if tensor.extent.size else start
             owners[start:stop] = [len(self._tensors)] * (stop - start)
             pipeline = _pipeline(records[start:stop])
-            self._tensors.append(
-                TensorEntry(
-                    tensor.name,
-                    tensor.dtype,
-                    tensor.shape,
-                    ordinal,
-                    tensor.extent,
-                    tensor.row_size,
-                    first + start,
-                    stop - start,
-                    pipeline,
-                )
-            )
+            self._tensors.append(TensorEntry.of(tensor, ordinal, first + start, stop - start, pipeline))
         self._entries += [_entry(*pair) for pair in zip(records, owners, strict=True)]
         self._sections.append(_section(manifest, ordinal))
         count = len(records)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -115,9 +115,7 @@ def _manifest_faults(reader: ContainerReader, ordinal: int, content: bytes) -> l
         return ["the manifest belongs to no member"]
     member = reader.index.members[ordinal]
     tensors = [(t.name, t.dtype, t.shape, t.extent, t.row_size) for t in spec.tensors]
-    catalog = [
-        (t.name, t.dtype, t.shape, t.extent, t.row_size) for t in reader.index.tensors if t.member == ordinal
-    ]
+    catalog = [(t.name, t.dtype, t.shape, t.extent, t.row_size) for t in reader.index.tensors_of(ordinal)]
     same = (spec.name, spec.kind, spec.size) == (member.name, member.kind, member.size)
     # As JSON, in which 1, 1.0 and true are three values.
     same = same and _json(spec.metadata) == _json(member.metadata)
@@ -163,7 +161,7 @@ def check_padding(reader: ContainerReader) -> list[Damage]:
     )
     ordered = places[np.argsort(places[:, 0], kind="stable")]
     damage, at = [], HEADER_SIZE
-    for offset, stored in [*_pairs(ordered), (index.end, None)]:
+    for offset, stored in [*ordered.tolist(), (index.end, None)]:
         if offset != at:
             damage.append(Damage("container", "no record covers these bytes", at, offset - at))
         size = reader.trailer.index_size if stored is None else RECORD_HEADER_SIZE + stored
@@ -173,7 +171,3 @@ def check_padding(reader: ContainerReader) -> list[Damage]:
     if at + TRAILER_SIZE != source.size:
         damage.append(Damage("container", "the trailer does not follow the index", at, source.size - at))
     return damage
-
-
-def _pairs(places: Any) -> Iterator[tuple[int, int]]:
-    yield from ((int(offset), int(size)) for offset, size in places)

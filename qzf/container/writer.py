@@ -45,7 +45,7 @@ from qzf.format.wire import (
     xxh3,
 )
 from qzf.limits import MAX_CHUNK, MAX_INDEX, MAX_TABLE
-from qzf.model import MemberSpec, PipelineSpec, TensorSpec
+from qzf.model import MemberSpec, PipelineSpec
 from qzf.transforms.layouts import BY_ID, Layout
 
 __all__ = ["ContainerWriter", "EncodedChunk", "Sink", "container_salt", "encode_chunk"]
@@ -149,22 +149,6 @@ def _record(
     return _Record(header, head, coded.parts, digest.digest())
 
 
-def _tensor_entry(
-    tensor: TensorSpec, member: int, first_chunk: int, chunk_count: int, pipeline: PipelineSpec
-) -> TensorEntry:
-    return TensorEntry(
-        tensor.name,
-        tensor.dtype,
-        tensor.shape,
-        member,
-        tensor.extent,
-        tensor.row_size,
-        first_chunk,
-        chunk_count,
-        pipeline,
-    )
-
-
 def _largest_catalog(members: Sequence[MemberSpec], generator: str, chunk_size: int, level: str) -> Catalog:
     """The catalog of these members as it will be, with the longest values where they are not known yet."""
     return Catalog(
@@ -176,7 +160,7 @@ def _largest_catalog(members: Sequence[MemberSpec], generator: str, chunk_size: 
             for m in members
         ),
         tuple(
-            _tensor_entry(tensor, ordinal, _MOST_CHUNKS, _MOST_CHUNKS, _LONGEST_PIPELINE)
+            TensorEntry.of(tensor, ordinal, _MOST_CHUNKS, _MOST_CHUNKS, _LONGEST_PIPELINE)
             for ordinal, member in enumerate(members)
             for tensor in member.tensors
         ),
@@ -305,7 +289,7 @@ class ContainerWriter:
             use = self._uses.get(len(self._tensors), _TensorUse(chunk))
             chunk = use.first_chunk + use.chunk_count
             self._tensors.append(
-                _tensor_entry(tensor, ordinal, use.first_chunk, use.chunk_count, use.pipeline())
+                TensorEntry.of(tensor, ordinal, use.first_chunk, use.chunk_count, use.pipeline())
             )
         count = len(self._chunks) - member.first_chunk
         self._members.append(

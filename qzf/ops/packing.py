@@ -25,11 +25,9 @@ from qzf.ops.recipe import Cut, check_chunk_size, cuts, effort
 from qzf.ops.reports import PackReport
 from qzf.ops.sources import SourceFile, find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
-from qzf.storage import FileIdentity, FileSource
+from qzf.storage import FileIdentity, FileSource, StrPath
 
 __all__ = ["default_output", "pack"]
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from qzf import quant
 from qzf.codecs.zstd import HUFFMAN
 from qzf.container.payload import Effort
 from qzf.errors import OptionError
@@ -70,12 +69,8 @@ def check_chunk_size(size: int) -> int:
 
 def layout_of(kind: str, tensor: TensorSpec) -> Layout | None:
     """The layout that suits the tensor's dtype; None for bytes to be left whole."""
-    ggml_block = kind == "gguf" and tensor.dtype not in quant.PLAIN and tensor.dtype in BY_NAME
-    layout = (
-        BY_NAME[tensor.dtype if ggml_block else _NUMBERS[tensor.dtype]]
-        if (ggml_block or tensor.dtype in _NUMBERS)
-        else None
-    )
+    # A GGML block type has a layout of its own name; plain numbers are the same in both formats.
+    layout = BY_NAME.get(_NUMBERS.get(tensor.dtype, tensor.dtype if kind == "gguf" else ""))
     return layout if layout is not None and tensor.extent.size % layout.block == 0 else None
 
 

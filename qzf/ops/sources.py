@@ -13,6 +13,7 @@ from qzf.adapters import read_shard_index, split_gguf_parts
 from qzf.container.catalog import name_fault
 from qzf.errors import OptionError, SourceError
 from qzf.format.ids import FILE_MAGIC
+from qzf.storage import StrPath
 
 __all__ = ["SourceFile", "Sources", "find_sources"]
 
@@ -39,9 +40,7 @@ class Sources:
     skipped: tuple[str, ...]
 
 
-def find_sources(
-    sources: Sequence[str | os.PathLike[str]], *, opaque: bool = False, output: Path | None = None
-) -> Sources:
+def find_sources(sources: Sequence[StrPath], *, opaque: bool = False, output: Path | None = None) -> Sources:
     """The files that ``sources`` stand for, in the order they are packed.
 
     A file is itself; the first part of a split GGUF brings the others, an ``*.index.json`` its shards; a

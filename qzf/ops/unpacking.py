@@ -19,11 +19,10 @@ from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.reports import UnpackReport
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import scratch
-from qzf.storage import FileSource
+from qzf.storage import FileSource, StrPath
 
 __all__ = ["unpack"]
 
-StrPath = str | os.PathLike[str]
 #: What the name of one file of a set has beyond the set's own.
 _SET_NAME: Final = re.compile(r"(\.safetensors)?\.index\.json$|-\d+-of-\d+\.gguf$")
 

@@ -20,11 +20,10 @@ from qzf.ops.reports import Damage, VerifyReport
 from qzf.ops.sources import find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import scratch
-from qzf.storage import FileSource
+from qzf.storage import FileSource, StrPath
 
 __all__ = ["verify"]
 
-StrPath = str | os.PathLike[str]
 #: Bytes read at a time from a file that a member is compared with.
 _STEP = 1 << 20
 
