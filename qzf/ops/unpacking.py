@@ -83,10 +83,17 @@ def unpack(
             if target.path.exists() and target.path.samefile(container):
                 raise OptionError("the output is the container itself", file=str(target.path))
             check_free(target.path, force)
-        done, bad = _write(reader, targets, workers, force, progress)
-    files = tuple(str(target.path) for target in targets if target.path not in bad)
+        bad = _write(reader, targets, workers, force, progress)
+    written = [target for target in targets if target.path not in bad]
+    files = tuple(str(target.path) for target in written)
+    size = sum(_size(reader, target) for target in written)
     lost = (*reader.lost, *bad.values())
-    return UnpackReport(files, done, lost, time.perf_counter() - started)
+    return UnpackReport(files, size, lost, time.perf_counter() - started)
+
+
+def _size(reader: ContainerReader, target: _Target) -> int:
+    starts = reader.index.starts
+    return int(starts[target.last]) - int(starts[target.first])
 
 
 def _selected(
@@ -155,10 +162,10 @@ def _write(
     workers: int,
     force: bool,
     progress: Progress | None,
-) -> tuple[int, dict[Path, str]]:
-    """Write all targets. Returns the bytes written and, of a recovery, the files given up and why."""
+) -> dict[Path, str]:
+    """Write all targets. Returns the files that a recovery gave up, and why."""
     starts = reader.index.starts
-    total = sum(int(starts[target.last]) - int(starts[target.first]) for target in targets)
+    total = sum(_size(reader, target) for target in targets)
     unfinished: set[AtomicFile] = set()
 
     def jobs() -> Iterator[_Job]:
@@ -203,4 +210,4 @@ def _write(
         results.close()
         for file in unfinished:
             file.discard()
-    return done, bad
+    return bad

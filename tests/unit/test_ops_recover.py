@@ -70,6 +70,7 @@ def test_a_damaged_chunk_costs_its_file_only(tmp_path: Path) -> None:
     assert len(report.lost) == 1
     assert ONE.name in report.lost[0]
     assert [Path(name).name for name in report.files] == [TWO.name]
+    assert report.bytes_written == TWO.stat().st_size
     assert (tmp_path / "out" / TWO.name).read_bytes() == TWO.read_bytes()
     assert not (tmp_path / "out" / ONE.name).exists()
 
