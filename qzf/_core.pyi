@@ -57,3 +57,85 @@ class Layout:
     @property
     def widths(self) -> tuple[int, ...]:
         """Bytes a block of each stream, in order."""
+
+def quant_schemas() -> list[tuple[str, int, int, int, int, int, int, int, int, int, int]]:
+    """
+    The types that the quant transform knows: name, bytes and codes of a block, codes of a lane, bits of a code, low bits, numbers, integer scales, integer minima, extrema of a lane, size of the alphabet.
+    """
+
+def quant_numbers(name: str, src: Buffer, first: Buffer, second: Buffer, isa: str | None = None) -> None:
+    """
+    The fp16 fields of blocks as 16-bit patterns; a field that the type lacks has an empty buffer.
+    """
+
+def quant_deviations(name: str, src: Buffer, row_blocks: int, sums: Buffer, isa: str | None = None) -> None:
+    """
+    Add to ``sums`` (uint64, one a column) how far codes lie from zero, in 1/16.
+    """
+
+def quant_has_extrema(name: str, src: Buffer, isa: str | None = None) -> bool:
+    """
+    Whether every block holds the extreme codes that its type's quantizer leaves.
+    """
+
+class QuantModel:
+    """
+    How the chunks of a type are modelled: a shared table of kind 1 (spec, tables).
+
+    ValueError for a table that breaks the rules. Safe to use from many threads.
+    """
+
+    def __init__(self, name: str, table: Buffer) -> None: ...
+
+    def decode(self, columns: Buffer | None, heads: Buffer, tails: Buffer, codes: Buffer, rest: Buffer, out: Buffer, isa: str | None = None) -> None:
+        """
+        Decode the streams to ``out``: whole blocks. ValueError says what is wrong with them.
+        """
+
+    def encode(self, columns: Buffer | None, src: Buffer, row_blocks: int, isa: str | None = None) -> tuple[bytes, bytes, bytes, bytes] | None:
+        """
+        The streams of whole blocks, or None where the model cannot express them.
+        """
+
+    def count(self, columns: Buffer | None, src: Buffer, row_blocks: int, heads: Buffer, codes: Buffer, isa: str | None = None) -> bool:
+        """
+        Add up symbols by context and by table (uint64); False where the model cannot express the blocks.
+        """
+
+    @property
+    def steps(self) -> int:
+        """Codes of a lane that are coded."""
+
+    @property
+    def extrema(self) -> bool:
+        """Extrema are left out of the codes."""
+
+    @property
+    def column_classes(self) -> int:
+        """Classes of columns; above 1 chunks need a table of columns."""
+
+def values_keys(form: int, src: Buffer, out: Buffer, isa: str | None = None) -> None:
+    """The key of each number, as uint16."""
+
+class ValuesModel:
+    """
+    How numbers of a type are modelled: a shared table of kind 2 (spec, tables).
+
+    ValueError for a table that breaks the rules. Safe to use from many threads.
+    """
+
+    def __init__(self, table: Buffer) -> None: ...
+
+    def decode(self, classes: Buffer, symbols: Buffer, extras: Buffer, low: Buffer, words: Buffer, out: Buffer, isa: str | None = None) -> None:
+        """
+        Decode the streams to ``out``: whole numbers. ValueError says what is wrong with them.
+        """
+
+    def encode(self, src: Buffer, segment: int, isa: str | None = None) -> tuple[bytes, bytes, bytes, bytes, bytes] | None:
+        """
+        The streams of whole numbers, a context for every ``segment`` of them; None where the model cannot express them.
+        """
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number."""

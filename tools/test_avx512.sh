@@ -8,5 +8,8 @@ build=$1 simde=$2
 shift 2
 cmake -S "$(dirname "$0")/../qzf/_native" -B "$build" -DQZF_TESTS=ON -DQZF_WERROR=ON -DQZF_SIMDE="$simde" \
   -DQZF_SANITIZE=address,undefined
-cmake --build "$build"
+cmake --build "$build" --parallel
 "$build/kernels_test" "$@"
+for program in lanes_test rans_test chunks_test; do
+  "$build/$program" 1
+done

@@ -11,5 +11,8 @@ qemu=${AARCH64_QEMU:-$(command -v qemu-aarch64-static || command -v qemu-aarch64
 cmake -S "$(dirname "$0")/../qzf/_native" -B "$build" -DQZF_TESTS=ON -DQZF_WERROR=ON \
   -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$cxx" \
   -DCMAKE_EXE_LINKER_FLAGS=-static
-cmake --build "$build"
+cmake --build "$build" --parallel
 "$qemu" "$build/kernels_test" "$@"
+for program in lanes_test rans_test chunks_test; do
+  "$qemu" "$build/$program" 1
+done

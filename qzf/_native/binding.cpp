@@ -1,4 +1,6 @@
 // The Python face of the core: checks sizes and overlaps, releases the GIL, maps failures to ValueError.
+#include "binding.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
@@ -7,59 +9,16 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "dispatch.h"
 #include "layout.h"
-
-namespace nb = nanobind;
 
 namespace qzf {
 namespace {
 
-// A contiguous view of a Python object's bytes, held as long as this lives. The buffer protocol itself and
-// not nb::ndarray, as any element type will do.
-class Buffer {
- public:
-  enum class Access { kRead, kWrite };
-
-  Buffer(nb::handle object, Access access) {
-    const int flags = access == Access::kWrite ? PyBUF_WRITABLE : PyBUF_SIMPLE;
-    if (PyObject_GetBuffer(object.ptr(), &view_, flags) == 0) return;
-    nb::python_error error;
-    if (!error.matches(PyExc_BufferError)) throw error;
-    nb::raise_from(error, PyExc_ValueError, "buffers must be contiguous, and writable for output");
-  }
-  Buffer(Buffer&& other) noexcept : view_(other.view_) { other.view_.obj = nullptr; }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  Buffer& operator=(Buffer&&) = delete;
-  ~Buffer() { PyBuffer_Release(&view_); }  // does nothing where obj is null
-
-  std::uint8_t* data() const { return static_cast<std::uint8_t*>(view_.buf); }
-  std::size_t size() const { return static_cast<std::size_t>(view_.len); }
-
-  bool overlaps(const Buffer& other) const {
-    const std::less<const std::uint8_t*> before;  // defined for unrelated pointers too
-    return size() != 0 && other.size() != 0 && before(data(), other.data() + other.size()) &&
-           before(other.data(), data() + size());
-  }
-
- private:
-  Py_buffer view_;
-};
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-const FieldsKernels& kernels(const std::optional<std::string>& name) {
-  return *(name ? isa(*name) : active_isa()).fields;
-}
+const FieldsKernels& kernels(const std::optional<std::string>& name) { return *chosen_isa(name).fields; }
 
 void split(const Layout& layout, nb::handle src, nb::handle out, const std::optional<std::string>& isa_name) {
   require(layout.frozen(), "the layout is not frozen");
@@ -192,4 +151,6 @@ NB_MODULE(_core, m) {
       "The instruction set in use: the widest there is, or what QZF_FORCE_ISA names (else ValueError).");
   m.def("available_isas", qzf::isa_names, "The instruction sets of this machine, ``scalar`` first.");
   qzf::bind_layout(m);
+  qzf::bind_quant(m);
+  qzf::bind_values(m);
 }

@@ -48,6 +48,7 @@ constexpr std::uint32_t bit(int n) { return std::uint32_t{1} << n; }
 struct X86Features {
   bool avx2 = false;
   bool avx512 = false;
+  bool vbmi2 = false;  // AVX512_VBMI and AVX512_VBMI2
 };
 
 // Bit numbers: Intel SDM volume 2A, CPUID; volume 1, "XCR0". The processor's word is not enough: an
@@ -57,27 +58,39 @@ X86Features x86_features() {
   const std::uint32_t osxsave_avx = bit(27) | bit(28);
   if (cpuid(0).a < 7 || (cpuid(1).c & osxsave_avx) != osxsave_avx) return found;
   const std::uint64_t state = enabled_state();
-  const std::uint32_t features = cpuid(7).b;
+  const Registers leaf7 = cpuid(7);
+  const std::uint32_t features = leaf7.b, vbmi_both = bit(1) | bit(6);
   const std::uint32_t f_bw_vl = bit(16) | bit(30) | bit(31);
   found.avx2 = (state & 0x06) == 0x06 && (features & bit(5)) != 0;
   found.avx512 = found.avx2 && (state & 0xe6) == 0xe6 && (features & f_bw_vl) == f_bw_vl;
+  found.vbmi2 = found.avx512 && (leaf7.c & vbmi_both) == vbmi_both;
   return found;
 }
 
 #endif  // QZF_X86
 
 std::vector<Isa> find_isas() {
-  std::vector<Isa> found = {{"scalar", &kFieldsScalar}};
+  std::vector<Isa> found = {
+      {"scalar", &kFieldsScalar, &kBlocksScalar, &kLanesScalar, &kRansScalar, &kNumbersScalar}};
 #if defined(QZF_X86)
   const X86Features has = x86_features();
-  if (has.avx2) found.push_back({"avx2", &kFieldsAvx2});
+  if (has.avx2) found.push_back({"avx2", &kFieldsAvx2, &kBlocksAvx2, &kLanesAvx2, &kRansAvx2, &kNumbersAvx2});
 #ifdef QZF_SIMDE
-  found.push_back({"avx512", &kFieldsAvx512});
+  const bool avx512 = true;
 #else
-  if (has.avx512) found.push_back({"avx512", &kFieldsAvx512});
+  const bool avx512 = has.avx512;
 #endif
+  // The first processors with AVX-512 (Skylake-X) lack the byte permutations that the lanes need.
+#ifdef QZF_SIMDE
+  const LanesKernels* lanes = &kLanesAvx512;
+#else
+  const LanesKernels* lanes = has.vbmi2 ? &kLanesAvx512 : &kLanesAvx2;
+#endif
+  if (avx512)
+    found.push_back({"avx512", &kFieldsAvx512, &kBlocksAvx512, lanes, &kRansAvx512, &kNumbersAvx512});
 #elif defined(QZF_NEON)
-  found.push_back({"neon", &kFieldsNeon});  // every 64-bit ARM has it
+  found.push_back({"neon", &kFieldsNeon, &kBlocksScalar, &kLanesNeon, &kRansNeon,
+                   &kNumbersNeon});  // every 64-bit ARM has it
 #endif
   return found;
 }

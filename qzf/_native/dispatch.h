@@ -4,13 +4,21 @@
 #include <string>
 #include <vector>
 
+#include "kernels/blocks.h"
 #include "kernels/fields.h"
+#include "kernels/lanes.h"
+#include "kernels/numbers.h"
+#include "kernels/rans.h"
 
 namespace qzf {
 
 struct Isa {
   const char* name;
   const FieldsKernels* fields;
+  const BlocksKernels* blocks;
+  const LanesKernels* lanes;
+  const RansKernels* rans;
+  const NumbersKernels* numbers;
 };
 
 // What this build and this machine (processor and operating system) have, slowest first; never empty.

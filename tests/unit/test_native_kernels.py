@@ -40,8 +40,10 @@ def test_this_machine_with_sanitizers(tmp_path: Path) -> None:
     need("c++", "g++", "clang++")
     options = ("-DQZF_TESTS=ON", "-DQZF_WERROR=ON", "-DQZF_SANITIZE=address,undefined")
     run("cmake", "-S", ROOT / "qzf/_native", "-B", tmp_path, *options)
-    run("cmake", "--build", tmp_path)
+    run("cmake", "--build", tmp_path, "--parallel")
     assert run(tmp_path / "kernels_test", LAYOUTS, SEED).startswith("scalar ")
+    for program in ("lanes_test", "rans_test", "chunks_test"):
+        assert run(tmp_path / program, "3", SEED).startswith("scalar ")
 
 
 def test_avx512_emulated(tmp_path: Path) -> None:

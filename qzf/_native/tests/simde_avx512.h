@@ -45,17 +45,67 @@ ToVector convert(FromVector from) {
   return to;
 }
 
-__m512i _mm512_maskz_loadu_epi8(__mmask64 k, const void* p) { return load_lanes<__m512i>(k, p); }
-__m256i _mm256_maskz_loadu_epi8(__mmask32 k, const void* p) { return load_lanes<__m256i>(k, p); }
-__m128i _mm_maskz_loadu_epi8(__mmask16 k, const void* p) { return load_lanes<__m128i>(k, p); }
-void _mm512_mask_storeu_epi8(void* p, __mmask64 k, __m512i v) { store_lanes(p, k, v); }
-void _mm256_mask_storeu_epi8(void* p, __mmask32 k, __m256i v) { store_lanes(p, k, v); }
-void _mm_mask_storeu_epi8(void* p, __mmask16 k, __m128i v) { store_lanes(p, k, v); }
+inline __m512i _mm512_maskz_loadu_epi8(__mmask64 k, const void* p) { return load_lanes<__m512i>(k, p); }
+inline __m256i _mm256_maskz_loadu_epi8(__mmask32 k, const void* p) { return load_lanes<__m256i>(k, p); }
+inline __m128i _mm_maskz_loadu_epi8(__mmask16 k, const void* p) { return load_lanes<__m128i>(k, p); }
+inline void _mm512_mask_storeu_epi8(void* p, __mmask64 k, __m512i v) { store_lanes(p, k, v); }
+inline void _mm256_mask_storeu_epi8(void* p, __mmask32 k, __m256i v) { store_lanes(p, k, v); }
+inline void _mm_mask_storeu_epi8(void* p, __mmask16 k, __m128i v) { store_lanes(p, k, v); }
 
-__m512i _mm512_cvtepu8_epi16(__m256i v) { return convert<std::uint8_t, std::uint16_t, __m512i>(v); }
-__m512i _mm512_cvtepu8_epi32(__m128i v) { return convert<std::uint8_t, std::uint32_t, __m512i>(v); }
-__m512i _mm512_cvtepu8_epi64(__m128i v) { return convert<std::uint8_t, std::uint64_t, __m512i>(v); }
-__m128i _mm512_cvtepi32_epi8(__m512i v) { return convert<std::uint32_t, std::uint8_t, __m128i>(v); }
-__m128i _mm512_cvtepi64_epi8(__m512i v) { return convert<std::uint64_t, std::uint8_t, __m128i>(v); }
+inline __m512i _mm512_cvtepu8_epi16(__m256i v) { return convert<std::uint8_t, std::uint16_t, __m512i>(v); }
+inline __m512i _mm512_cvtepu8_epi32(__m128i v) { return convert<std::uint8_t, std::uint32_t, __m512i>(v); }
+inline __m512i _mm512_cvtepu8_epi64(__m128i v) { return convert<std::uint8_t, std::uint64_t, __m512i>(v); }
+inline __m128i _mm512_cvtepi32_epi8(__m512i v) { return convert<std::uint32_t, std::uint8_t, __m128i>(v); }
+inline __m128i _mm512_cvtepi64_epi8(__m512i v) { return convert<std::uint64_t, std::uint8_t, __m128i>(v); }
+
+// Those of `bytes` whose bit in k is set, together at the start; or the first bytes apart, to the places of
+// k.
+inline __m512i _mm512_maskz_compress_epi8(__mmask64 k, __m512i bytes) {
+  std::uint8_t in[64], out[64] = {};
+  std::memcpy(in, &bytes, sizeof in);
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < 64; ++i) {
+    if (k >> i & 1) out[n++] = in[i];
+  }
+  return load_lanes<__m512i>(~0ull, out);
+}
+inline __m512i _mm512_mask_expand_epi8(__m512i src, __mmask64 k, __m512i bytes) {
+  std::uint8_t in[64], out[64];
+  std::memcpy(in, &bytes, sizeof in);
+  std::memcpy(out, &src, sizeof out);
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < 64; ++i) {
+    if (k >> i & 1) out[i] = in[n++];
+  }
+  return load_lanes<__m512i>(~0ull, out);
+}
+
+inline __m512i _mm512_mask_sub_epi16(__m512i src, __mmask32 k, __m512i a, __m512i b) {
+  return _mm512_mask_mov_epi16(src, k, _mm512_sub_epi16(a, b));
+}
+inline __m512i _mm512_mulhi_epu16(__m512i a, __m512i b) {
+  std::uint16_t x[32], y[32];
+  std::memcpy(x, &a, sizeof x);
+  std::memcpy(y, &b, sizeof y);
+  for (std::size_t i = 0; i < 32; ++i) x[i] = static_cast<std::uint16_t>(std::uint32_t{x[i]} * y[i] >> 16);
+  return load_lanes<__m512i>(~0ull, x);
+}
+
+using __mmask8 = std::uint8_t;
+
+inline __mmask8 _mm256_cmplt_epu32_mask(__m256i a, __m256i b) {
+  std::uint32_t x[8], y[8];
+  std::memcpy(x, &a, sizeof a);
+  std::memcpy(y, &b, sizeof b);
+  unsigned k = 0;
+  for (unsigned i = 0; i < 8; ++i) k |= unsigned{x[i] < y[i]} << i;
+  return static_cast<__mmask8>(k);
+}
+inline __m256i _mm256_maskz_slli_epi32(__mmask8 k, __m256i v, unsigned bits) {
+  return _mm256_maskz_mov_epi32(k, _mm256_slli_epi32(v, static_cast<int>(bits)));
+}
+inline int _mm_popcnt_u32(std::uint32_t x) { return __builtin_popcount(x); }
+inline long long _mm_popcnt_u64(std::uint64_t x) { return __builtin_popcountll(x); }
+inline __m256i _mm512_cvtepi32_epi16(__m512i v) { return convert<std::uint32_t, std::uint16_t, __m256i>(v); }
 
 }  // namespace

@@ -1,0 +1,52 @@
+// Values of a few bits, packed from the lowest bit of the first byte up.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace qzf {
+
+inline std::uint32_t load32(const std::uint8_t* p) {
+  return static_cast<std::uint32_t>(p[0]) | static_cast<std::uint32_t>(p[1]) << 8 |
+         static_cast<std::uint32_t>(p[2]) << 16 | static_cast<std::uint32_t>(p[3]) << 24;
+}
+
+inline std::size_t packed_size(std::size_t n, unsigned bits) { return (n * bits + 7) / 8; }
+
+// At most 24 bits from bit `at` on; 4 bytes must be readable.
+inline std::uint32_t get_bits(const std::uint8_t* packed, std::size_t at, unsigned bits) {
+  return load32(packed + at / 8) >> at % 8 & ((1u << bits) - 1);
+}
+
+// A copy of `size` bytes with 8 more behind them, so that `get_bits` may read anywhere.
+inline const std::uint8_t* padded(std::vector<std::uint8_t>& room, const std::uint8_t* from,
+                                  std::size_t size) {
+  room.resize(size + 8);
+  if (size != 0) std::memcpy(room.data(), from, size);
+  std::memset(room.data() + size, 0, 8);
+  return room.data();
+}
+
+// Appends values, in whole bytes once it is finished.
+class BitWriter {
+ public:
+  explicit BitWriter(std::vector<std::uint8_t>& out) : out_(out) {}
+  void put(std::uint32_t value, unsigned bits) {
+    held_ |= std::uint64_t{value} << count_;
+    for (count_ += bits; count_ >= 8; count_ -= 8, held_ >>= 8)
+      out_.push_back(static_cast<std::uint8_t>(held_));
+  }
+  void finish() {
+    if (count_ != 0) out_.push_back(static_cast<std::uint8_t>(held_));
+    held_ = count_ = 0;
+  }
+
+ private:
+  std::vector<std::uint8_t>& out_;
+  std::uint64_t held_ = 0;
+  unsigned count_ = 0;
+};
+
+}  // namespace qzf

@@ -1,0 +1,13 @@
+// The kernels of blocks.h, compiled for this file's instruction set.
+#include <cstring>
+
+#include "kernels/blocks.h"
+
+namespace qzf {
+namespace {
+#include "kernels/blocks.inl"
+}  // namespace
+
+const BlocksKernels kBlocksAvx2 = {split, merge, split_low, index};
+
+}  // namespace qzf

@@ -1,0 +1,158 @@
+// AVX-512 F, BW and VL. A row is four vectors of 8 lanes: what limits it is the time from a state to the
+// next, which vectors of 16 lanes make longer.
+#ifdef QZF_SIMDE  // the test program can emulate AVX-512
+#include "tests/simde_avx512.h"
+#else
+#include <immintrin.h>
+#endif
+
+#include "kernels/rans.h"
+
+#ifdef _MSC_VER
+#define QZF_INLINE __forceinline
+#else
+#define QZF_INLINE inline __attribute__((always_inline))  // GCC merges steps that are alike, and calls them
+#endif
+
+namespace qzf {
+namespace {
+
+using std::ptrdiff_t;
+using std::size_t;
+using std::uint32_t;
+using std::uint64_t;
+using std::uint8_t;
+
+constexpr ptrdiff_t kRowBytes = 2 * static_cast<ptrdiff_t>(kRansLanes);  // the most that a row can take
+
+__m256i fill(int number) { return _mm256_set1_epi32(number); }
+
+// Loads one by one: faster than a gather on Zen 5.
+__m128i pair(const uint32_t* table, uint64_t indices) {
+  const __m128i low = _mm_cvtsi32_si128(static_cast<int>(table[static_cast<uint32_t>(indices)]));
+  return _mm_insert_epi32(low, static_cast<int>(table[indices >> 32]), 1);
+}
+__m128i four(const uint32_t* table, __m128i indices) {
+  const auto low = static_cast<uint64_t>(_mm_cvtsi128_si64(indices));
+  const auto high = static_cast<uint64_t>(_mm_extract_epi64(indices, 1));
+  return _mm_unpacklo_epi64(pair(table, low), pair(table, high));
+}
+__m256i look_up(const uint32_t* table, __m256i indices) {
+  const __m128i low = four(table, _mm256_castsi256_si128(indices));
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(low),
+                                 four(table, _mm256_extracti128_si256(indices, 1)), 1);
+}
+
+// Where words come from. kChecked: they may run out.
+struct Words {
+  const uint8_t* at;
+  const uint8_t* end;
+
+  template <bool kChecked>
+  __m256i peek() const {
+    if (!kChecked) return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
+    const ptrdiff_t bytes = end - at < 16 ? end - at : 16;
+    const auto there = static_cast<__mmask16>((1u << bytes) - 1);
+    return _mm256_cvtepu16_epi32(_mm_maskz_loadu_epi8(there, at));
+  }
+};
+
+// Lanes 8 * kGroup to 8 * kGroup + 7 go from one state to the next. Their symbols are in the top bytes of
+// `entry`. With kEach every lane has a context, and else `table` is the one of them all.
+template <int kGroup, bool kEach, bool kChecked>
+QZF_INLINE bool step(__m256i& state, Words& words, const uint32_t* table, const uint8_t* contexts,
+                     __m256i& entry) {
+  __m256i index = _mm256_and_si256(state, fill(kRansSlots - 1));
+  if (kEach) {
+    const __m128i context = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(contexts + 8 * kGroup));
+    index = _mm256_or_si256(index, _mm256_slli_epi32(_mm256_cvtepu8_epi32(context), 12));
+  }
+  entry = look_up(table, index);
+  const __m256i frequency = _mm256_and_si256(entry, fill(0xfff));
+  const __m256i rank = _mm256_and_si256(_mm256_srli_epi32(entry, 12), fill(0xfff));
+  const __m256i next = _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(state, 12)), rank);
+  const __mmask8 refill = _mm256_cmplt_epu32_mask(next, fill(0x10000));
+  const auto bytes = static_cast<ptrdiff_t>(2 * _mm_popcnt_u64(refill));
+  if (kChecked && words.end - words.at < bytes) return false;
+  const __m256i low = _mm256_mask_expand_epi32(next, refill, words.peek<kChecked>());
+  state = _mm256_or_si256(low, _mm256_maskz_slli_epi32(refill, next, 16));
+  words.at += bytes;
+  return true;
+}
+
+void store_symbols(uint8_t* out, __m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i ab = _mm256_packus_epi32(_mm256_srli_epi32(a, 24), _mm256_srli_epi32(b, 24));
+  const __m256i cd = _mm256_packus_epi32(_mm256_srli_epi32(c, 24), _mm256_srli_epi32(d, 24));
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i symbols = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), order);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), symbols);
+}
+
+__m256i load(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+void store(uint32_t* p, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+
+// Rows of 32 symbols. `run` is how many rows have one context; with kEach it is not used.
+struct Rows {
+  const uint32_t* tables;
+  const uint8_t* contexts;
+  size_t run;
+  uint8_t* out;
+  size_t n;
+};
+
+// Decodes rows from `row` on while the words of a whole row are there, with kChecked while those of the row
+// are. Returns the first row that it has not decoded.
+template <bool kEach, bool kChecked>
+size_t decode_rows(RansReader& reader, const Rows& rows, size_t row) {
+  __m256i a = load(reader.state), b = load(reader.state + 8);
+  __m256i c = load(reader.state + 16), d = load(reader.state + 24);
+  Words words = {reader.at, reader.end};
+  const uint32_t* table = rows.tables;
+  const uint8_t* contexts = rows.contexts + (kEach ? row * kRansLanes : row / rows.run);
+  size_t left = kEach ? 0 : rows.run - row % rows.run;
+  if (!kEach && row < rows.n) table = rows.tables + size_t{*contexts} * kRansSlots;
+  for (; row < rows.n && (kChecked || words.end - words.at >= kRowBytes); ++row) {
+    if (!kEach && left-- == 0) {
+      table = rows.tables + size_t{*++contexts} * kRansSlots;
+      left = rows.run - 1;
+    }
+    __m256i entries[4];
+    const bool ok = step<0, kEach, kChecked>(a, words, table, contexts, entries[0]) &&
+                    step<1, kEach, kChecked>(b, words, table, contexts, entries[1]) &&
+                    step<2, kEach, kChecked>(c, words, table, contexts, entries[2]) &&
+                    step<3, kEach, kChecked>(d, words, table, contexts, entries[3]);
+    if (!ok) break;
+    store_symbols(rows.out + row * kRansLanes, entries[0], entries[1], entries[2], entries[3]);
+    if (kEach) contexts += kRansLanes;
+  }
+  store(reader.state, a);
+  store(reader.state + 8, b);
+  store(reader.state + 16, c);
+  store(reader.state + 24, d);
+  reader.at = words.at;
+  return row;
+}
+
+bool decode(RansReader& reader, const uint32_t* tables, const RansContexts& contexts, uint8_t* out,
+            size_t n) noexcept {
+  const Rows rows = {tables, contexts.contexts, contexts.run / kRansLanes, out, n / kRansLanes};
+  size_t row;
+  if (contexts.run == 1) {
+    row = decode_rows<true, false>(reader, rows, 0);
+    row = decode_rows<true, true>(reader, rows, row);
+  } else {
+    row = decode_rows<false, false>(reader, rows, 0);
+    row = decode_rows<false, true>(reader, rows, row);
+  }
+  if (row < rows.n) return false;
+  const size_t whole = row * kRansLanes;
+  if (whole == n) return true;
+  const RansContexts rest = {contexts.contexts + whole / contexts.run, contexts.run};
+  return kRansScalar.decode(reader, tables, rest, out + whole, n - whole);
+}
+
+}  // namespace
+
+const RansKernels kRansAvx512 = {decode};
+
+}  // namespace qzf

@@ -1,0 +1,59 @@
+// The oracle: the definition of spec/codecs/02-rans.md, one lane after the other.
+#include "kernels/rans.h"
+
+namespace qzf {
+namespace {
+
+using std::size_t;
+using std::uint32_t;
+using std::uint8_t;
+
+// One row: up to 32 symbols. kChecked: words may run out within it.
+template <bool kChecked, bool kEach>
+bool row(RansReader& r, const uint32_t* tables, const uint8_t* contexts, uint8_t* out, size_t n) {
+  const uint8_t* at = r.at;
+  const uint32_t* table = tables + size_t{contexts[0]} * kRansSlots;
+  for (size_t lane = 0; lane < n; ++lane) {
+    if (kEach) table = tables + size_t{contexts[lane]} * kRansSlots;
+    const uint32_t state = r.state[lane];
+    const uint32_t entry = table[state & (kRansSlots - 1)];
+    out[lane] = static_cast<uint8_t>(entry >> 24);
+    uint32_t next = (entry & 0xfff) * (state >> 12) + (entry >> 12 & 0xfff);
+    const bool refill = next < 0x10000;
+    if (kChecked && refill && r.end - at < 2) return false;
+    if (!kChecked || refill) {
+      const uint32_t word = static_cast<uint32_t>(at[0] | at[1] << 8);
+      next = refill ? next << 16 | word : next;
+    }
+    at += refill ? 2 : 0;
+    r.state[lane] = next;
+  }
+  r.at = at;
+  return true;
+}
+
+bool decode(RansReader& reader, const uint32_t* tables, const RansContexts& contexts, uint8_t* out,
+            size_t n) noexcept {
+  const bool each = contexts.run == 1;
+  for (size_t i = 0; i < n; i += kRansLanes) {
+    const size_t count = n - i < kRansLanes ? n - i : kRansLanes;
+    const uint8_t* context = contexts.contexts + (each ? i : i / contexts.run);
+    const bool whole = reader.end - reader.at >= 2 * static_cast<std::ptrdiff_t>(kRansLanes);
+    bool ok;
+    if (each) {
+      ok = whole ? row<false, true>(reader, tables, context, out + i, count)
+                 : row<true, true>(reader, tables, context, out + i, count);
+    } else {
+      ok = whole ? row<false, false>(reader, tables, context, out + i, count)
+                 : row<true, false>(reader, tables, context, out + i, count);
+    }
+    if (!ok) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const RansKernels kRansScalar = {decode};
+
+}  // namespace qzf

@@ -1,0 +1,220 @@
+#include "quant/lanes_order.h"
+
+#include <algorithm>
+
+namespace qzf {
+
+using std::int32_t;
+using std::size_t;
+using std::uint16_t;
+using std::uint32_t;
+using std::uint64_t;
+using std::uint8_t;
+
+namespace {
+
+struct LogTable {
+  uint16_t values[256];
+  constexpr LogTable() : values() {
+    for (unsigned x = 1, e = 0; x < 256; ++x) {
+      if (x >> (e + 1) != 0) ++e;
+      values[x] = static_cast<uint16_t>(e * 1024 + (x * 1024 >> e));
+    }
+  }
+};
+constexpr LogTable kTable;
+
+unsigned magnitude(LaneScale kind, uint8_t scale) {
+  switch (kind) {
+    case LaneScale::kSigned: return scale < 128 ? scale : 256u - scale;
+    case LaneScale::kOffset32: return scale < 32 ? 32u - scale : scale - 32u;
+    case LaneScale::kNibbles: return scale & 15u;
+    default: return scale;
+  }
+}
+
+unsigned positive(uint16_t number) { return number & 0x7fffu; }
+
+// Adds one number a block to one logarithm a lane, or takes it alone where there are no integers.
+void lane_logs(const uint16_t* numbers, const uint8_t* integers, const uint16_t* logs, size_t n, size_t lanes,
+               uint16_t* out) {
+  if (integers == nullptr) {
+    for (size_t i = 0; i < n; ++i) {
+      for (size_t j = 0; j < lanes; ++j) *out++ = static_cast<uint16_t>(positive(numbers[i]));
+    }
+    return;
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const unsigned number = positive(numbers[i]);
+    for (size_t j = 0; j < lanes; ++j) *out++ = static_cast<uint16_t>(number + logs[*integers++]);
+  }
+}
+
+// The logarithm of each lane's minimum, likewise.
+void minimum_logs(const QuantSchema& schema, size_t n, QuantScratch& s) {
+  const bool nibbles = schema.scale == LaneScale::kNibbles;
+  uint16_t logs[256];
+  for (unsigned x = 0; x < 256; ++x) logs[x] = kLog1024[nibbles ? x >> 4 : x];
+  const uint8_t* mins = schema.scale == LaneScale::kNumber ? nullptr
+                        : nibbles                          ? s.scales.data()
+                                                           : s.mins.data();
+  lane_logs(s.numbers[1].data(), mins, logs, n, schema.lanes(), s.min_logs.data());
+}
+
+// The part of the keys that the ratio of minimum and scale gives.
+void ratio_keys(const Isa& isa, const QuantModel& model, size_t n, QuantScratch& s) {
+  const size_t lanes = n * model.schema.lanes();
+  if (model.schema.numbers < 2) {
+    std::fill(s.keys.begin(), s.keys.end(), model.ratio_keys[0]);
+    return;
+  }
+  minimum_logs(model.schema, n, s);
+  isa.blocks->index(s.min_logs.data(), s.logs.data(), 2048, 6, 127, lanes, s.index.data());
+  for (size_t lane = 0; lane < lanes; ++lane) s.keys[lane] = model.ratio_keys[s.index[lane]];
+}
+
+// The part that the scale's residual against its row and its column gives: scale - row mean - column mean +
+// mean.
+void residual_keys(const Isa& isa, const QuantModel& model, size_t rows, size_t row, QuantScratch& s) {
+  const uint8_t* map = model.residual_keys;
+  if (std::all_of(map, map + 64, [&](uint8_t key) { return key == map[0]; })) {
+    for (uint8_t& key : s.keys) key = static_cast<uint8_t>(key + map[0]);
+    return;
+  }
+  std::vector<uint64_t> sums(row);
+  s.means.resize(row);
+  uint64_t all = 0;
+  for (size_t r = 0; r < rows; ++r) {
+    const uint16_t* logs = s.logs.data() + r * row;
+    for (size_t c = 0; c < row; ++c) sums[c] += logs[c];
+  }
+  for (size_t c = 0; c < row; ++c) {
+    all += sums[c];
+    s.means[c] = static_cast<uint16_t>(sums[c] / rows);
+  }
+  const int32_t grand = static_cast<int32_t>(all / (rows * row));
+  for (size_t r = 0; r < rows; ++r) {
+    const uint16_t* logs = s.logs.data() + r * row;
+    uint64_t sum = 0;
+    for (size_t c = 0; c < row; ++c) sum += logs[c];
+    const int32_t add = 2048 + grand - static_cast<int32_t>(sum / row);
+    isa.blocks->index(logs, s.means.data(), add, 6, 63, row, s.index.data() + r * row);
+  }
+  for (size_t lane = 0; lane < rows * row; ++lane)
+    s.keys[lane] = static_cast<uint8_t>(s.keys[lane] + map[s.index[lane]]);
+}
+
+constexpr size_t kParts = 4;
+
+// visit(part, lane, column) for all lanes. Four parts of whole rows are gone through side by side, as lanes
+// that follow each other often have the same key and would wait for its counter; the last has what is left
+// over.
+template <bool kByColumn, typename Visit>
+void each_lane(size_t lanes, size_t columns, Visit visit) {
+  const size_t part = lanes / columns / kParts * columns;
+  const auto next = [&](size_t c) { return !kByColumn || c + 1 == columns ? 0 : c + 1; };
+  for (size_t i = 0, c = 0; i < part; ++i, c = next(c)) {
+    for (size_t p = 0; p < kParts; ++p) visit(p, p * part + i, c);
+  }
+  for (size_t lane = kParts * part, c = 0; lane < lanes; ++lane, c = next(c)) visit(kParts - 1, lane, c);
+}
+
+// Lanes by key, those of equal key in their own order; with columns by column first.
+template <bool kByColumn>
+void sort_lanes(unsigned keys, size_t lanes, size_t columns, QuantScratch& s) {
+  s.counts.assign(keys * columns * kParts, 0);
+  uint32_t* counts = s.counts.data();
+  const uint8_t* key = s.keys.data();
+  const auto bucket = [&](size_t p, size_t lane, size_t c) {
+    return ((kByColumn ? c * keys : 0) + key[lane]) * kParts + p;
+  };
+  each_lane<kByColumn>(lanes, columns,
+                       [&](size_t p, size_t lane, size_t c) { ++counts[bucket(p, lane, c)]; });
+  uint32_t sum = 0;
+  for (uint32_t& count : s.counts) {
+    const uint32_t here = count;
+    count = sum;
+    sum += here;
+  }
+  uint32_t* order = s.order.data();
+  each_lane<kByColumn>(lanes, columns, [&](size_t p, size_t lane, size_t c) {
+    order[counts[bucket(p, lane, c)]++] = static_cast<uint32_t>(lane);
+  });
+}
+
+}  // namespace
+
+const uint16_t (&kLog1024)[256] = kTable.values;
+
+void QuantScratch::resize(const QuantSchema& schema, size_t n) {
+  const size_t lanes = n * schema.lanes(), groups = (lanes + kGroup - 1) / kGroup;
+  for (size_t k = 0; k < 2; ++k) numbers[k].resize(schema.numbers > k ? n : 0);
+  scales.resize(n * schema.scales);
+  mins.resize(n * schema.mins);
+  symbols.resize(n * std::max({1u, schema.scales, schema.mins}));
+  contexts.resize(n * std::max(1u, schema.mins));
+  logs.resize(lanes);
+  min_logs.resize(lanes);
+  index.resize(lanes);
+  keys.resize(lanes);
+  order.resize(lanes);
+  base.resize(groups);
+  classes.resize(groups);
+}
+
+QuantScratch& quant_scratch() {
+  thread_local QuantScratch scratch;
+  return scratch;
+}
+
+void scale_logs(const QuantSchema& schema, size_t n, QuantScratch& s) {
+  const size_t lanes = n * schema.lanes();
+  if (schema.scale == LaneScale::kE8M0) {
+    for (size_t i = 0; i < lanes; ++i) s.logs[i] = static_cast<uint16_t>(s.scales[i] << 7);
+  } else if (schema.scale == LaneScale::kUE4M3) {
+    for (size_t i = 0; i < lanes; ++i) s.logs[i] = static_cast<uint16_t>((s.scales[i] & 0x7f) << 7);
+  } else {
+    uint16_t logs[256];
+    for (unsigned x = 0; x < 256; ++x) logs[x] = kLog1024[magnitude(schema.scale, static_cast<uint8_t>(x))];
+    const uint8_t* scales = schema.scale == LaneScale::kNumber ? nullptr : s.scales.data();
+    lane_logs(s.numbers[0].data(), scales, logs, n, schema.lanes(), s.logs.data());
+  }
+}
+
+void lane_centers(const QuantSchema& schema, size_t n, QuantScratch& s, int* centers) {
+  scale_logs(schema, n, s);
+  minimum_logs(schema, n, s);
+  for (size_t lane = 0; lane < n * schema.lanes(); ++lane) {
+    // 2^(log / 1024), with a straight line between the octaves as in the logarithm
+    const int32_t log = std::clamp(s.min_logs[lane] - s.logs[lane] + 4096, 0, 9 * 1024), octave = log >> 10;
+    centers[lane] = ((log & 1023) + 1024) << octave >> 10;
+  }
+}
+
+LanesPlan lanes_plan(const Isa& isa, const QuantModel& model, const ColumnClasses& columns, size_t n,
+                     size_t row_blocks, QuantScratch& s) {
+  const QuantSchema& schema = model.schema;
+  const size_t lanes = n * schema.lanes(), row = row_blocks * schema.lanes();
+  const bool by_column = columns.data != nullptr;
+  ratio_keys(isa, model, n, s);
+  residual_keys(isa, model, n / row_blocks, row, s);
+  if (by_column) {
+    sort_lanes<true>(model.keys, lanes, row, s);
+  } else {
+    sort_lanes<false>(model.keys, lanes, 1, s);
+  }
+  for (size_t g = 0; g < s.base.size(); ++g) {
+    const size_t middle = s.order[std::min(g * kGroup + kGroup / 2, lanes - 1)];
+    s.base[g] = static_cast<uint16_t>(s.keys[middle] * model.column_classes);
+    if (by_column) s.classes[g] = columns.data + middle % row * schema.elements;
+  }
+  return {lanes,
+          model.steps(),
+          schema.elements,
+          schema.alphabet(),
+          s.order.data(),
+          s.base.data(),
+          by_column ? s.classes.data() : nullptr};
+}
+
+}  // namespace qzf

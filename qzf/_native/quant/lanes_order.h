@@ -1,0 +1,50 @@
+// Which lanes are coded together, by which tables: keys of lanes from their scales, and the order by keys.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "quant/chunk.h"
+
+namespace qzf {
+
+// Room for one chunk's work, kept by a thread from chunk to chunk.
+struct QuantScratch {
+  std::vector<std::uint16_t> numbers[2];
+  std::vector<std::uint8_t> scales, mins;
+  std::vector<std::uint8_t> symbols, contexts, packed;
+  std::vector<std::uint8_t> records, highs, codes;
+  std::vector<std::uint16_t> logs, min_logs, means;
+  std::vector<std::uint8_t> keys, index;
+  std::vector<std::uint32_t> order, counts;
+  std::vector<std::uint16_t> base;
+  std::vector<const std::uint8_t*> classes;
+
+  void resize(const QuantSchema& schema, std::size_t n);
+  BlockScales fields() { return {{numbers[0].data(), numbers[1].data()}, scales.data(), mins.data()}; }
+};
+
+QuantScratch& quant_scratch();
+
+// log2 in 1/1024 of an octave, as the bits of a float have it, plus 1024; 0 for 0.
+extern const std::uint16_t (&kLog1024)[256];
+
+// Fills logs from the first number and the integer scales.
+void scale_logs(const QuantSchema& schema, std::size_t n, QuantScratch& scratch);
+
+// Fills keys, order, base and classes from the fields, and returns the plan. `columns` fits the rows; logs
+// are there.
+LanesPlan lanes_plan(const Isa& isa, const QuantModel& model, const ColumnClasses& columns, std::size_t n,
+                     std::size_t row_blocks, QuantScratch& scratch);
+
+// Where zero lies in each lane of a type with minima, in 1/16 of a code: 16 x minimum / scale, about. Encoder
+// only.
+void lane_centers(const QuantSchema& schema, std::size_t n, QuantScratch& scratch, int* centers);
+
+// Bytes of a table of columns for rows of this many blocks.
+inline std::size_t column_count(const QuantSchema& schema, std::size_t row_blocks) {
+  return row_blocks * schema.shape.codes;
+}
+
+}  // namespace qzf

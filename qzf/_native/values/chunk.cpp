@@ -1,0 +1,184 @@
+#include "values/chunk.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "bits.h"
+
+namespace qzf {
+namespace {
+
+using std::size_t;
+using std::uint16_t;
+using std::uint32_t;
+using std::uint8_t;
+
+constexpr size_t kClassesHead = 2;  // numbers of a segment
+
+// Room for one chunk's work, kept by a thread from chunk to chunk.
+struct Scratch {
+  std::vector<uint8_t> symbols, packed;
+  std::vector<uint16_t> keys;
+  std::vector<uint32_t> positions;
+};
+
+Scratch& scratch() {
+  thread_local Scratch kept;
+  return kept;
+}
+
+uint16_t rotate_right(uint16_t value) { return static_cast<uint16_t>(value >> 1 | value << 15); }
+uint32_t rotate_right(uint32_t value) { return value >> 1 | value << 31; }
+
+// Writes number i from its key and its raw bits.
+void put_number(Form form, size_t i, uint32_t key, const ValuesStreams& in, uint8_t* out) {
+  const auto nibble = [&] { return static_cast<uint32_t>(in.low.data[i / 2] >> i % 2 * 4 & 15); };
+  switch (form) {
+    case Form::kByte: out[i] = static_cast<uint8_t>(key); return;
+    case Form::k2n:
+    case Form::k2b: {
+      const uint32_t raw = form == Form::k2n ? key << 4 | nibble() : key << 8 | in.low.data[i];
+      const uint16_t number = rotate_right(static_cast<uint16_t>(raw));
+      out[2 * i] = static_cast<uint8_t>(number);
+      out[2 * i + 1] = static_cast<uint8_t>(number >> 8);
+      return;
+    }
+    case Form::k4: {
+      const uint32_t word = static_cast<uint32_t>(in.words.data[2 * i] | in.words.data[2 * i + 1] << 8);
+      const uint32_t number = rotate_right(key << 20 | nibble() << 16 | word);
+      for (size_t b = 0; b < 4; ++b) out[4 * i + b] = static_cast<uint8_t>(number >> 8 * b);
+    }
+  }
+}
+
+void merge(const NumbersKernels& kernels, const ValuesModel& model, const ValuesStreams& in,
+           const uint8_t* symbols, uint8_t* out, size_t n) {
+  switch (model.form) {
+    case Form::kByte:
+      for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(symbols[i] + model.key0);
+      return;
+    case Form::k2n: return kernels.merge2n(symbols, n, model.key0, in.low.data, out);
+    case Form::k2b: return kernels.merge2b(symbols, n, model.key0, in.low.data, out);
+    case Form::k4: return kernels.merge4(symbols, n, model.key0, in.words.data, in.low.data, out);
+  }
+}
+
+// Gives the numbers whose symbols stand for several keys the right one.
+const char* refine(const Isa& isa, const ValuesModel& model, const ValuesStreams& in, uint8_t* out, size_t n,
+                   Scratch& s) {
+  size_t found = 0, at = 0;
+  if (!model.coarse.empty()) {
+    s.positions.resize(n);
+    found =
+        isa.numbers->find_above(s.symbols.data(), n, static_cast<uint8_t>(model.plain), s.positions.data());
+  }
+  const uint8_t* extras = padded(s.packed, in.extras.data, in.extras.size);
+  for (size_t k = 0; k < found; ++k) {
+    const size_t i = s.positions[k];
+    const ValuesModel::Coarse& coarse = model.coarse[s.symbols[i] - model.plain];
+    if (at + coarse.bits > 8 * in.extras.size) return "the extra bits are cut short";
+    put_number(model.form, i, coarse.base + get_bits(extras, at, coarse.bits), in, out);
+    at += coarse.bits;
+  }
+  return (at + 7) / 8 == in.extras.size ? nullptr : "there are too many extra bits";
+}
+
+}  // namespace
+
+const char* values_decode(const Isa& isa, const ValuesModel& model, const ValuesStreams& in, uint8_t* out,
+                          size_t n) {
+  if (in.classes.size < kClassesHead) return "the classes are cut short";
+  const size_t segment = static_cast<size_t>(in.classes.data[0] | in.classes.data[1] << 8);
+  const uint8_t* classes = in.classes.data + kClassesHead;
+  if (segment == 0 || segment % kRansLanes != 0) return "a segment of an impossible size";
+  if (in.classes.size != kClassesHead + (n + segment - 1) / segment) return "the number of classes is wrong";
+  if (!std::all_of(classes, in.classes.data + in.classes.size,
+                   [&](uint8_t c) { return c < model.contexts; })) {
+    return "a class that is not in the table";
+  }
+  if (in.low.size != FormSizes::low(model.form, n) || in.words.size != FormSizes::words(model.form, n)) {
+    return "the raw bits have another size";
+  }
+  Scratch& s = scratch();
+  s.symbols.resize(n);
+  RansReader reader;
+  if (!rans_open(in.symbols.data, in.symbols.size, reader) ||
+      !isa.rans->decode(reader, model.rans.data(), {classes, segment}, s.symbols.data(), n) ||
+      !rans_at_end(reader)) {
+    return "the symbols do not end where they should";
+  }
+  merge(*isa.numbers, model, in, s.symbols.data(), out, n);
+  return refine(isa, model, in, out, n, s);
+}
+
+void values_keys(const Isa& isa, Form form, const uint8_t* numbers, size_t n, uint16_t* keys) {
+  std::vector<uint8_t> low(FormSizes::low(form, n)), words(FormSizes::words(form, n));
+  switch (form) {
+    case Form::kByte: std::copy(numbers, numbers + n, keys); return;
+    case Form::k2n: return isa.numbers->split2n(numbers, n, keys, low.data());
+    case Form::k2b: return isa.numbers->split2b(numbers, n, keys, low.data());
+    case Form::k4: return isa.numbers->split4(numbers, n, keys, words.data(), low.data());
+  }
+}
+
+namespace {
+
+// The context that codes these symbols at least cost; -1 where none can.
+int best_context(const ValuesModel& model, const uint8_t* symbols, size_t n) {
+  constexpr size_t kPadded = ValuesModel::kContextsPadded;
+  uint32_t sums[kPadded] = {};
+  for (size_t i = 0; i < n; ++i) {
+    const uint16_t* costs = model.costs.data() + symbols[i] * kPadded;
+    for (size_t c = 0; c < kPadded; ++c) sums[c] += costs[c];
+  }
+  const auto best = std::min_element(sums, sums + model.contexts);
+  return static_cast<int>(best - sums);
+}
+
+}  // namespace
+
+bool values_encode(const Isa& isa, const ValuesModel& model, const uint8_t* numbers, size_t n, size_t segment,
+                   ValuesEncoded& out) {
+  if (segment == 0 || segment % kRansLanes != 0 || segment > 0xffe0) return false;
+  Scratch& s = scratch();
+  s.keys.resize(n);
+  s.symbols.resize(n);
+  out.low.resize(FormSizes::low(model.form, n));
+  out.words.resize(FormSizes::words(model.form, n));
+  switch (model.form) {
+    case Form::kByte: std::copy(numbers, numbers + n, s.keys.begin()); break;
+    case Form::k2n: isa.numbers->split2n(numbers, n, s.keys.data(), out.low.data()); break;
+    case Form::k2b: isa.numbers->split2b(numbers, n, s.keys.data(), out.low.data()); break;
+    case Form::k4: isa.numbers->split4(numbers, n, s.keys.data(), out.words.data(), out.low.data()); break;
+  }
+  if (!model.complete &&
+      std::any_of(s.keys.begin(), s.keys.end(), [&](uint16_t key) { return !model.known[key]; })) {
+    return false;
+  }
+  for (size_t i = 0; i < n; ++i) s.symbols[i] = model.symbols[s.keys[i]];
+  out.classes = {static_cast<uint8_t>(segment), static_cast<uint8_t>(segment >> 8)};
+  BitWriter extras(out.extras);
+  for (size_t first = 0; first < n; first += segment) {
+    const size_t count = std::min(segment, n - first);
+    const int context = best_context(model, s.symbols.data() + first, count);
+    const RansCode& code = model.codes[static_cast<size_t>(context)];
+    for (size_t i = first; i < first + count; ++i) {
+      if (code.frequency[s.symbols[i]] == 0) {
+        if (model.escape < 0 || code.frequency[model.escape] == 0) return false;
+        s.symbols[i] = static_cast<uint8_t>(model.escape);
+      }
+      if (s.symbols[i] < model.plain) continue;
+      const ValuesModel::Coarse& coarse = model.coarse[s.symbols[i] - model.plain];
+      extras.put(s.keys[i] - coarse.base, coarse.bits);
+    }
+    out.classes.push_back(static_cast<uint8_t>(context));
+  }
+  extras.finish();
+  RansWriter writer(n);
+  if (!writer.add(model.codes.data(), {out.classes.data() + kClassesHead, segment}, s.symbols.data(), n))
+    return false;
+  out.symbols = writer.finish();
+  return true;
+}
+
+}  // namespace qzf
