@@ -15,10 +15,14 @@ from qzf.errors import ChunkError, UnsupportedError
 from qzf.format.ids import NO_TABLE, Codec, Transform, pad64
 from qzf.limits import MAX_STREAMS
 from qzf.scratch import scratch
-from qzf.transforms import fields
+from qzf.transforms import fields, modeled
 from qzf.transforms.layouts import BY_ID, Layout
+from qzf.transforms.modeled import ChunkModel, CodedStream, SharedTable
 
-__all__ = ["Effort", "Payload", "decode", "encode", "no_table"]
+__all__ = ["Effort", "LoadTable", "Payload", "decode", "encode", "no_table"]
+
+#: Yields a shared table by id.
+LoadTable = Callable[[int], SharedTable]
 
 _PRELUDE: Final = struct.Struct("<BBBB")
 _STREAM: Final = struct.Struct("<BBHII")
@@ -30,13 +34,14 @@ class Effort:
 
     ``scales`` are for streams of one byte a block (scales, and the planes of floats), ``codes`` for all other
     streams of fields, ``whole`` for bytes left whole. ``both`` also tries the bytes left whole where there is
-    a layout.
+    a layout. ``models``: chunks are coded by models of their tensors' types where there are such.
     """
 
     scales: tuple[int, ...]
     codes: tuple[int, ...]
     whole: tuple[int, ...]
     both: bool = False
+    models: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,25 @@ class Payload:
 
 
 def encode(
-    data: Bytes, layout: Layout | None, effort: Effort, table: tuple[int, bytes] | None = None
+    data: Bytes,
+    layout: Layout | None,
+    effort: Effort,
+    table: tuple[int, bytes] | None = None,
+    model: ChunkModel | None = None,
 ) -> Payload:
     """The smallest payload for ``data`` that ``effort`` finds; stored where nothing saves a 64-byte unit.
 
-    ``table`` is a shared table (id, content) that zstd may use as a dictionary.
+    ``table`` is a shared table (id, content) that zstd may use as a dictionary. ``model`` is how the chunk
+    may be coded by tables of the tensor's type; other ways are tried only where it cannot, or with
+    ``effort.both``.
     """
     stored = Payload(Transform.STORED, 0, (data,), len(data), ())
     candidates = [stored]
+    coded = None if model is None else model.encode(data)
+    if model is not None and coded is not None:
+        candidates.append(_assemble(model.transform, model.layout, coded, model.tables))
+        if not effort.both:
+            return min(candidates, key=lambda payload: pad64(payload.size))
     if layout is not None and len(data) % layout.block == 0:
         levels = [effort.scales if width == 1 else effort.codes for width in layout.widths]
         streams = fields.split(layout, data)
@@ -77,7 +93,7 @@ def _encode_streams(
     table: tuple[int, bytes] | None,
 ) -> Payload:
     zstd = codec(Codec.ZSTD)
-    entries, bodies, codecs, tables_used = [], [], [], False
+    coded, tables_used = [], False
     for stream, tried in zip(streams, levels, strict=True):
         # (coded bytes, codec, table slot); ties go to the first, so raw wins where nothing is saved
         options: list[tuple[Bytes, int, int]] = [(stream, Codec.RAW, NO_TABLE)]
@@ -86,12 +102,24 @@ def _encode_streams(
             options += [(zstd.encode(stream, level, table[1]), Codec.ZSTD, 0) for level in tried]
         body, used, slot = min(options, key=lambda option: len(option[0]))
         tables_used |= slot != NO_TABLE
-        entries.append(_STREAM.pack(used, slot, 0, len(body), len(stream)))
-        bodies.append(body)
-        codecs.append(int(used))
-    tables = [table[0].to_bytes(4, "little")] if table is not None and tables_used else []
-    head = b"".join([_PRELUDE.pack(len(streams), len(tables), 0, 0), *tables, *entries])
-    return Payload(transform, layout, (head, *bodies), len(head) + sum(map(len, bodies)), tuple(codecs))
+        coded.append(CodedStream(used, slot, body, len(stream)))
+    return _assemble(transform, layout, coded, (table[0],) if table is not None and tables_used else ())
+
+
+def _assemble(
+    transform: int, layout: int, streams: Sequence[CodedStream], tables: tuple[int, ...]
+) -> Payload:
+    entries = [_STREAM.pack(each.codec, each.slot, 0, len(each.body), each.size) for each in streams]
+    head = b"".join(
+        [
+            _PRELUDE.pack(len(streams), len(tables), 0, 0),
+            *(table.to_bytes(4, "little") for table in tables),
+            *entries,
+        ]
+    )
+    size = len(head) + sum(len(each.body) for each in streams)
+    codecs = tuple(int(each.codec) for each in streams)
+    return Payload(transform, layout, (head, *(each.body for each in streams)), size, codecs)
 
 
 def decode(
@@ -99,7 +127,7 @@ def decode(
     layout_id: int,
     payload: memoryview,
     decoded_size: int,
-    load_table: Callable[[int], bytes],
+    load_table: LoadTable,
     out: memoryview | None = None,
 ) -> memoryview:
     """The ``decoded_size`` bytes of ``payload``, written to ``out`` where that is given.
@@ -118,7 +146,7 @@ def decode(
             raise ChunkError("a payload without transform names a layout")
         (stream,) = _decode_streams(payload, [target], load_table)
         return target if stream is target else _copy(stream, target)
-    if transform != Transform.FIELDS:
+    if transform not in (Transform.FIELDS, Transform.QUANT, Transform.VALUES):
         raise UnsupportedError(f"transform {transform} is not known to this reader")
     layout = BY_ID.get(layout_id)
     if layout is None:
@@ -126,13 +154,17 @@ def decode(
     blocks, rest = divmod(decoded_size, layout.block)
     if rest:
         raise ChunkError(f"{decoded_size} bytes are no whole number of {layout.name} blocks")
+    if transform != Transform.FIELDS:
+        coded, tables = _parse_streams(payload, load_table)
+        modeled.decode(Transform(transform), layout, coded, tables, target)
+        return target
     with scratch(blocks * sum(layout.widths)) as space:
         streams = _decode_streams(payload, fields.divide(layout, space), load_table)
         fields.merge(layout, streams, target)
     return target
 
 
-def no_table(table_id: int) -> bytes:
+def no_table(table_id: int) -> SharedTable:
     """The ``load_table`` of tables and manifests, which must not name any."""
     raise ChunkError(f"a table or manifest names shared table {table_id}")
 
@@ -142,37 +174,47 @@ def _copy(data: memoryview, out: memoryview) -> memoryview:
     return out
 
 
-def _decode_streams(
-    payload: memoryview, outs: Sequence[memoryview], load_table: Callable[[int], bytes]
-) -> list[memoryview]:
-    """Decode all streams of a payload, to ``outs``, which have the sizes that the transform implies.
-
-    A stream that needs no decoding is returned where it lies.
-    """
+def _parse_streams(payload: memoryview, load_table: LoadTable) -> tuple[list[CodedStream], list[SharedTable]]:
+    """The streams of a payload as they are coded, and the tables that it names."""
     if len(payload) < _PRELUDE.size:
         raise ChunkError("the payload ends inside of its prelude")
     streams, tables, references, reserved = _PRELUDE.unpack_from(payload)
     if references or reserved:
         raise ChunkError("reserved bytes of the payload's prelude are not zero")
-    if streams != len(outs) or tables > MAX_STREAMS:
-        raise ChunkError(
-            f"the payload has {streams} streams and {tables} tables in place of {len(outs)} streams"
-        )
+    if not 1 <= streams <= MAX_STREAMS or tables > MAX_STREAMS:
+        raise ChunkError(f"the payload has {streams} streams and {tables} tables")
     at = _PRELUDE.size + 4 * tables
     body = at + _STREAM.size * streams
     if len(payload) < body:
         raise ChunkError("the payload ends inside of its stream entries")
-    loaded = [load_table(i) for i in struct.unpack_from(f"<{tables}I", payload, _PRELUDE.size)]
     entries = list(_STREAM.iter_unpack(payload[at:body]))
     if body + sum(entry[3] for entry in entries) != len(payload):
         raise ChunkError("the streams do not add up to the payload")
-    decoded = []
-    for (used, slot, zero, stored, size), out in zip(entries, outs, strict=True):
-        if zero or size != len(out):
-            raise ChunkError(f"a stream entry of {size} bytes stands where {len(out)} are due")
+    coded = []
+    for used, slot, zero, stored, size in entries:
+        if zero:
+            raise ChunkError("reserved bytes of a stream entry are not zero")
         if slot != NO_TABLE and slot >= tables:
             raise ChunkError(f"a stream names table {slot} of {tables}")
-        table = None if slot == NO_TABLE else loaded[slot]
-        decoded.append(codec(used).decode(payload[body : body + stored], out, table))
+        coded.append(CodedStream(used, slot, payload[body : body + stored], size))
         body += stored
+    return coded, [load_table(i) for i in struct.unpack_from(f"<{tables}I", payload, _PRELUDE.size)]
+
+
+def _decode_streams(
+    payload: memoryview, outs: Sequence[memoryview], load_table: LoadTable
+) -> list[memoryview]:
+    """Decode all streams of a payload, to ``outs``, which have the sizes that the transform implies.
+
+    A stream that needs no decoding is returned where it lies.
+    """
+    coded, tables = _parse_streams(payload, load_table)
+    if len(coded) != len(outs):
+        raise ChunkError(f"the payload has {len(coded)} streams in place of {len(outs)}")
+    decoded = []
+    for stream, out in zip(coded, outs, strict=True):
+        if stream.size != len(out):
+            raise ChunkError(f"a stream entry of {stream.size} bytes stands where {len(out)} are due")
+        table = None if stream.slot == NO_TABLE else tables[stream.slot].content
+        decoded.append(codec(stream.codec).decode(memoryview(stream.body), out, table))
     return decoded

@@ -33,6 +33,7 @@ from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_tr
 from qzf.limits import MAX_INDEX, TAIL_READ
 from qzf.scratch import scratch
 from qzf.storage import ByteSource
+from qzf.transforms.modeled import SharedTable
 
 __all__ = ["ContainerReader", "located"]
 
@@ -59,7 +60,7 @@ class ContainerReader:
 
     def __init__(self, source: ByteSource, digest: bytes | None = None) -> None:
         self.source = source
-        self._tables: dict[int, tuple[int, bytes]] = {}
+        self._tables: dict[int, tuple[int, SharedTable]] = {}
         self._lock = threading.Lock()
         #: With a trusted digest each record is held against the index's SHA-256, not only its XXH3.
         self.authenticated = digest is not None
@@ -151,7 +152,7 @@ class ContainerReader:
         """Decode the payload ``body`` of a chunk to ``out`` and hold the result against its XXH3."""
         entry = self.index.chunk(chunk)
 
-        def table(table_id: int) -> bytes:
+        def table(table_id: int) -> SharedTable:
             at, content = self._table(table_id)
             if at > entry.offset:
                 raise ChunkError(f"the chunk names shared table {table_id}, which stands behind it")
@@ -206,14 +207,14 @@ class ContainerReader:
             expected |= {"member": entry.id, "tensor": 0, "offset": 0}
         return expected
 
-    def _table(self, table_id: int) -> tuple[int, bytes]:
+    def _table(self, table_id: int) -> tuple[int, SharedTable]:
         """Place and content of a shared table, loaded when it is first asked for."""
         with self._lock:
             if table_id not in self._tables:
                 self._tables[table_id] = self._load_table(table_id)
             return self._tables[table_id]
 
-    def _load_table(self, table_id: int) -> tuple[int, bytes]:
+    def _load_table(self, table_id: int) -> tuple[int, SharedTable]:
         sections = self.index.sections
         ours = ((sections["kind"] == Kind.TABLE) & (sections["id"] == table_id)).nonzero()[0]
         if not len(ours):
@@ -221,7 +222,7 @@ class ContainerReader:
         position = int(ours[0])
         at = self.index.section(position).offset
         with located(file=self.source.name, offset=at):
-            return at, bytes(self.decode_section(position, self.read_section(position)))
+            return at, SharedTable(bytes(self.decode_section(position, self.read_section(position))))
 
 
 def _read_tail(source: ByteSource) -> tuple[Trailer, memoryview]:

@@ -18,7 +18,6 @@ import zstandard
 from xxhash import xxh3_64
 
 from qzf.codecs.base import Bytes
-from qzf.codecs.registry import CODECS
 from qzf.container import payload
 from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, check_names, dump_catalog, dump_manifest
 from qzf.container.payload import Effort, Payload
@@ -47,6 +46,7 @@ from qzf.format.wire import (
 from qzf.limits import MAX_CHUNK, MAX_INDEX, MAX_TABLE
 from qzf.model import MemberSpec, PipelineSpec
 from qzf.transforms.layouts import BY_ID, Layout
+from qzf.transforms.modeled import ChunkModel
 
 __all__ = ["ContainerWriter", "EncodedChunk", "Sink", "container_salt", "encode_chunk"]
 
@@ -59,7 +59,7 @@ _MOST_CHUNKS = MAX_INDEX // CHUNK_DTYPE.itemsize
 _LONGEST_PIPELINE = PipelineSpec(
     max((transform.name.lower() for transform in Transform), key=len),
     max((layout.name for layout in BY_ID.values()), key=len),
-    (max((codec.name for codec in CODECS.values()), key=len),)
+    (max((codec.name.lower() for codec in Codec), key=len),)
     * max(len(layout.widths) for layout in BY_ID.values()),
 )
 
@@ -109,15 +109,17 @@ def encode_chunk(
     layout: Layout | None,
     effort: Effort,
     table: tuple[int, bytes] | None = None,
+    model: ChunkModel | None = None,
 ) -> EncodedChunk:
     """Code the bytes of one chunk, without the GIL for nearly all of the time.
 
     Keeps no reference to ``data`` unless the chunk is stored. ``salt`` is the writer's, ``member`` and
     ``tensor`` are ordinals (``tensor`` None for verbatim bytes), ``offset`` is the place in the member.
+    ``table`` and ``model``: see ``payload.encode``.
     """
     if not 1 <= len(data) <= MAX_CHUNK:
         raise FormatError(f"a chunk of {len(data)} bytes is not from 1 to {MAX_CHUNK}")
-    coded = payload.encode(data, layout, effort, table)
+    coded = payload.encode(data, layout, effort, table, model)
     record = _record(Kind.CHUNK, coded, data, salt, member, NO_TENSOR if tensor is None else tensor, offset)
     return EncodedChunk(record, coded.codecs)
 
@@ -193,7 +195,7 @@ class _TensorUse:
 
     def pipeline(self) -> PipelineSpec:
         layout = BY_ID[self.layout].name if self.layout else None
-        names = tuple(CODECS[Codec(used)].name for used in self.codecs)
+        names = tuple(Codec(used).name.lower() for used in self.codecs)
         return PipelineSpec(Transform(self.transform).name.lower(), layout, names)
 
 

@@ -64,6 +64,8 @@ class Transform(IntEnum):
     STORED = 0
     NONE = 1
     FIELDS = 2
+    QUANT = 3
+    VALUES = 4
 
 
 class Codec(IntEnum):
@@ -71,6 +73,8 @@ class Codec(IntEnum):
 
     RAW = 0
     ZSTD = 1
+    RANS = 2
+    LANES = 3
 
 
 def pad64(size: int) -> int:

@@ -20,9 +20,11 @@ from qzf.container.writer import ContainerWriter, EncodedChunk, Sink, encode_chu
 from qzf.errors import OptionError, SourceChangedError
 from qzf.limits import DEFAULT_CHUNK
 from qzf.model import MemberSpec
+from qzf.ops.modeling import build_models
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.recipe import Cut, check_chunk_size, cuts, effort
 from qzf.ops.reports import PackReport
+from qzf.ops.sampling import Models
 from qzf.ops.sources import SourceFile, find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.storage import FileIdentity, FileSource, StrPath
@@ -49,6 +51,7 @@ class _Job:
     source: FileSource
     cut: Cut | None
     last: bool
+    models: Models
 
 
 def default_output(sources: Sequence[StrPath]) -> Path:
@@ -142,7 +145,10 @@ def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:
     return members
 
 
-def _jobs(members: Sequence[_Member], chunk_size: int, opened: ExitStack) -> Iterator[_Job]:
+def _jobs(
+    members: Sequence[_Member], chunk_size: int, trying: Effort, workers: int, opened: ExitStack
+) -> Iterator[_Job]:
+    tables = 0
     for member in members:
         try:
             source = FileSource(member.file.path)
@@ -151,12 +157,14 @@ def _jobs(members: Sequence[_Member], chunk_size: int, opened: ExitStack) -> Ite
         opened.callback(source.close)
         if source.identity != member.identity:
             raise SourceChangedError("the file has changed since it was looked at", file=source.name)
-        waiting: Cut | None = None
-        for cut in cuts(member.spec, chunk_size):
-            if waiting is not None:
-                yield _Job(member, source, waiting, last=False)
-            waiting = cut
-        yield _Job(member, source, waiting, last=True)
+        pieces = list(cuts(member.spec, chunk_size))
+        models = Models()
+        if trying.models:
+            models = build_models(member.spec, pieces, source, trying, tables, workers)
+        tables += len(models.tables)
+        for cut in pieces[:-1]:
+            yield _Job(member, source, cut, False, models)
+        yield _Job(member, source, pieces[-1] if pieces else None, True, models)
 
 
 def _encode(job: _Job, effort: Effort, salt: int) -> tuple[_Job, bytes, EncodedChunk | None]:
@@ -173,6 +181,7 @@ def _encode(job: _Job, effort: Effort, salt: int) -> tuple[_Job, bytes, EncodedC
         offset=cut.offset,
         layout=cut.layout,
         effort=effort,
+        model=None if cut.tensor is None else job.models.by_tensor.get(cut.tensor),
     )
     return job, data, chunk
 
@@ -191,13 +200,17 @@ def _write(
         ExitStack() as opened,  # closes the sources after the workers have ended
         closing(
             ordered_map(
-                lambda job: _encode(job, trying, writer.salt), _jobs(members, chunk_size, opened), workers
+                lambda job: _encode(job, trying, writer.salt),
+                _jobs(members, chunk_size, trying, workers, opened),
+                workers,
             )
         ) as results,
     ):
         for job, data, chunk in results:
             if hasher is None:
                 writer.begin_member()
+                for table in job.models.tables:
+                    writer.add_table(table)
                 hasher = hashlib.sha256()
             if chunk is not None:
                 hasher.update(data)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from qzf.codecs.zstd import HUFFMAN
+from qzf.codecs.zstd import HUFFMAN, SHORT_MATCHES
 from qzf.container.payload import Effort
 from qzf.errors import OptionError
 from qzf.limits import MAX_CHUNK, MIN_CHUNK
@@ -19,8 +19,14 @@ __all__ = ["LEVELS", "Cut", "check_chunk_size", "cuts", "effort"]
 #: unused tokens), and it is hardly slower.
 LEVELS: Final = {
     "fast": Effort(scales=(HUFFMAN,), codes=(HUFFMAN,), whole=(1,)),
-    "default": Effort(scales=(HUFFMAN,), codes=(1,), whole=(3,)),
-    "max": Effort(scales=(HUFFMAN, 1, 9, 19), codes=(HUFFMAN, 1, 3, 9, 19), whole=(1, 9, 19), both=True),
+    "default": Effort(scales=(HUFFMAN,), codes=(1,), whole=(6, SHORT_MATCHES), models=True),
+    "max": Effort(
+        scales=(HUFFMAN, 1, 9, 19),
+        codes=(HUFFMAN, 1, 3, 9, 19),
+        whole=(1, 9, SHORT_MATCHES, 19),
+        both=True,
+        models=True,
+    ),
 }
 
 #: Layouts of types that are plain numbers, GGML's and safetensors' names alike; one byte stays as it is.

@@ -149,6 +149,7 @@ _NUMBERS = (
     Layout(4, "float2", 2, (Planes(2, rotate=True),)),
     Layout(5, "float4", 4, (Planes(4, rotate=True),)),
     Layout(6, "float8", 8, (Planes(8, rotate=True),)),
+    Layout(7, "bytes", 1, (Copy(0, 1),)),
 )
 _BLOCKS = tuple(
     Layout(GGML_BASE + t.number, t.name, t.size, _steps(t))

@@ -1,0 +1,136 @@
+"""Models of quantized types.
+
+Where columns differ enough to pay for a table of column classes per tensor, a second model with such classes
+serves the tensors that are large enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from qzf.ops.sampling import RECORD, Chunks, Models, Piece
+from qzf.transforms import quant_stats
+from qzf.transforms.modeled import ChunkModel, QuantChunks, QuantSchema, SharedTable
+from qzf.transforms.quant_table import Counts, Patterns, QuantTable, column_classes, cost
+
+__all__ = ["model_quant"]
+
+#: Classes of columns, and how large a tensor must be for a table of them: so many times its columns.
+_CLASSES: Final = 16
+_PAYS: Final = 200
+#: Rows in a chunk below which groups of lanes would be of several columns.
+_COLUMN_ROWS: Final = 256
+
+
+class _Type:
+    """A quantized type, and the chunks of a member that are of it."""
+
+    def __init__(self, schema: QuantSchema, chunks: Chunks) -> None:
+        self.schema, self.chunks = schema, chunks
+
+    def row_blocks(self, piece: Piece) -> int:
+        """Blocks of a row; of the whole chunk, where it is no whole number of rows."""
+        row = piece.row if piece.row % self.schema.size == 0 else 0
+        return (row or piece.size) // self.schema.size
+
+    def plan(self) -> tuple[QuantTable, QuantTable]:
+        """The tables in the making: without and with classes of columns."""
+        schema = self.schema
+
+        def look(piece: Piece, data: bytes) -> tuple[bool, tuple[Patterns, Patterns]]:
+            return quant_stats.has_extrema(schema, data), quant_stats.numbers(schema, data)
+
+        looks = self.chunks.map(look, self.chunks.sample(self.chunks.pieces))
+        extrema = all(has for has, _ in looks)
+        first, second = (np.concatenate([found[k] for _, found in looks]) for k in range(2))
+        plain, classed = (QuantTable.plan(schema, extrema, first, second, c) for c in (1, _CLASSES))
+        return plain, classed
+
+    def columns(self) -> dict[int, bytes]:
+        """Classes of columns, by tensor, where it is large enough to pay for them; from one of its chunks."""
+        by_tensor: dict[int, list[Piece]] = {}
+        for piece in self.chunks.pieces:
+            by_tensor.setdefault(piece.tensor, []).append(piece)
+        chosen = []
+        for pieces in by_tensor.values():
+            piece = pieces[len(pieces) // 2]
+            blocks = self.row_blocks(piece)
+            rows, size = piece.size // (blocks * self.schema.size), sum(each.size for each in pieces)
+            whole = all(self.row_blocks(each) == blocks for each in pieces)
+            if whole and rows >= _COLUMN_ROWS and size >= _PAYS * blocks * self.schema.codes:
+                chosen.append(piece)
+
+        def classes(piece: Piece, data: bytes) -> bytes:
+            sums = quant_stats.deviations(self.schema, data, self.row_blocks(piece))
+            return column_classes(sums, _CLASSES)
+
+        return dict(zip((piece.tensor for piece in chosen), self.chunks.map(classes, chosen), strict=True))
+
+    def count(
+        self, table: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]
+    ) -> tuple[Counts, Counts]:
+        """Symbols in these chunks by context and by table; chunks that it cannot express are left out."""
+        model = SharedTable(table.dump()).quant(self.schema.name)
+
+        def work(piece: Piece, data: bytes) -> tuple[Counts, Counts] | None:
+            return quant_stats.count(table, model, columns.get(piece.tensor), data, self.row_blocks(piece))
+
+        heads = np.zeros((table.contexts, 256), np.uint64)
+        codes = np.zeros((table.tables, table.schema.alphabet), np.uint64)
+        for found in self.chunks.map(work, pieces):
+            if found is not None:
+                heads += found[0]
+                codes += found[1]
+        return heads, codes
+
+    def use(
+        self, models: Models, first_id: int, table: bytes, pieces: Sequence[Piece], columns: dict[int, bytes]
+    ) -> None:
+        """Let the tensors of ``pieces`` be coded by ``table``, if it pays."""
+        model, layout = SharedTable(table).quant(self.schema.name), pieces[0].layout
+        shared: dict[int, ChunkModel] = {}
+        ident, added = first_id + len(models.tables), [table]
+        for piece in pieces:
+            if piece.tensor in shared or layout is None:
+                continue
+            ids: tuple[int, ...] = (ident,)
+            if piece.tensor in columns:
+                ids += (ident + len(added),)
+                added.append(columns[piece.tensor])
+            shared[piece.tensor] = QuantChunks(
+                self.schema, layout.wire_id, ids, model, columns.get(piece.tensor), self.row_blocks(piece)
+            )
+        if self.chunks.pays(table, pieces, shared):
+            models.tables.extend(added)
+            models.by_tensor.update(shared)
+
+
+def model_quant(schema: QuantSchema, chunks: Chunks, models: Models, first_id: int) -> None:
+    """Add the models of one quantized type, and which tensors use them."""
+    of = _Type(schema, chunks)
+    columns = of.columns()
+    wide = [piece for piece in chunks.pieces if piece.tensor in columns]
+    rest = [piece for piece in chunks.pieces if piece.tensor not in columns]
+    plain, classed = of.plan()
+    sampled = chunks.sample(rest), chunks.sample(wide)
+    counted = [of.count(plain, {}, pieces) for pieces in sampled]
+    if wide:
+        by_column = of.count(classed, columns, sampled[1])
+        share = sum(piece.size for piece in sampled[1]) / sum(piece.size for piece in wide)
+        won = (cost(counted[1][1]) - cost(by_column[1])) / 8 / share
+        paid = sum(len(each) * 3 // 8 + RECORD for each in columns.values()) + len(classed.dump()) // 8
+        if won > paid:
+            of.use(
+                models,
+                first_id,
+                classed.dump(classed.merge_contexts(by_column[0]), by_column[1]),
+                wide,
+                columns,
+            )
+            wide, counted = [], counted[:1]
+    if rest or wide:
+        heads, codes = (sum(parts[1:], parts[0]) for parts in zip(*counted, strict=True))
+        of.use(models, first_id, plain.dump(plain.merge_contexts(heads), codes), rest + wide, {})

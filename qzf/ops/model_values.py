@@ -1,0 +1,61 @@
+"""Models of plain numbers: one a dtype, with contexts that segments of rows choose from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from qzf.ops.sampling import Chunks, Models, Piece
+from qzf.transforms.modeled import ChunkModel, SharedTable, ValuesChunks
+from qzf.transforms.values_table import Form, Ints, Symbols, histograms, keys, make_table
+
+__all__ = ["model_values"]
+
+_CONTEXTS: Final = 8
+#: Numbers of a segment: a row, where that is near; and segments that are looked at for contexts.
+_SEGMENT: Final = 256
+_LONGEST: Final = 512
+_MOST_SEGMENTS: Final = 6000
+
+
+def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> None:
+    """Add the model of the numbers in ``chunks``, if it pays."""
+    pieces = [piece for piece in chunks.pieces if piece.size % form.width == 0]
+    if not pieces:
+        return
+    sampled = chunks.sample(pieces)
+
+    def tally(piece: Piece, data: bytes) -> Ints:
+        return np.bincount(keys(form, data), minlength=1 << form.key_bits).astype(np.int64)
+
+    symbols = Symbols.of(form, sum(chunks.map(tally, sampled), np.zeros(1 << form.key_bits, np.int64)))
+    by_key = symbols.map(form)
+    share = max(1, _MOST_SEGMENTS // len(sampled))
+
+    def segments(piece: Piece, data: bytes) -> Ints:
+        found = histograms(by_key[keys(form, data)], segment(form, piece))
+        step = max(1, len(found) // share)
+        return found[::step]
+
+    seen = np.concatenate(chunks.map(segments, sampled))
+    if not len(seen):
+        return
+    contexts = int(np.clip(len(seen) // 16, 1, _CONTEXTS))
+    table = make_table(form, symbols, seen, contexts)
+    model, ident = SharedTable(table).values(), first_id + len(models.tables)
+    shared: dict[int, ChunkModel] = {
+        piece.tensor: ValuesChunks(form.layout, (ident,), model, segment(form, piece)) for piece in pieces
+    }
+    if chunks.pays(table, pieces, shared):
+        models.tables.append(table)
+        models.by_tensor.update(shared)
+
+
+def segment(form: Form, piece: Piece) -> int:
+    """Numbers of a segment, a multiple of 32: a row or a part of one, so that rows may differ."""
+    row = piece.row // form.width
+    for parts in range(1, 33):
+        if row % (32 * parts) == 0 and _SEGMENT // 2 <= row // parts <= _LONGEST:
+            return row // parts
+    return _SEGMENT

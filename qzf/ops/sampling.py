@@ -1,0 +1,88 @@
+"""Chunks of one type, of which the first pass of packing looks at a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import zstandard
+
+from qzf.container import payload
+from qzf.container.payload import Effort
+from qzf.parallel import ordered_map
+from qzf.storage import ByteSource
+from qzf.transforms.layouts import Layout
+from qzf.transforms.modeled import ChunkModel
+
+__all__ = ["RECORD", "Chunks", "Models", "Piece"]
+
+_T = TypeVar("_T")
+
+#: Chunks that are looked at: a share of them, but no fewer and no more than this.
+_SHARE: Final = 8
+_FEWEST: Final = 16
+_MOST: Final = 64
+#: What a shared table costs beside its content, in bytes: record header, index entry, padding.
+RECORD: Final = 176
+#: Types smaller than this may not be worth their table, so that is measured.
+_SMALL: Final = 4 << 20
+
+
+@dataclass(frozen=True)
+class Models:
+    """The shared tables of a member, in the order of their ids, and how each tensor's chunks are coded."""
+
+    tables: list[bytes] = field(default_factory=list)
+    by_tensor: dict[int, ChunkModel] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A chunk to be: ``size`` bytes at ``offset`` of the member, of rows of ``row`` bytes (0: no rows).
+
+    ``tensor`` counts within the member; ``layout`` is what it would be coded by without a model.
+    """
+
+    offset: int
+    size: int
+    tensor: int
+    row: int
+    layout: Layout | None
+
+
+class Chunks:
+    """The chunks of the tensors of one type in a member."""
+
+    def __init__(self, pieces: Sequence[Piece], source: ByteSource, effort: Effort, threads: int) -> None:
+        self.pieces = list(pieces)
+        self._source, self._effort, self._threads = source, effort, threads
+
+    def sample(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """Some of these chunks, evenly spread."""
+        count = min(len(pieces), max(len(pieces) // _SHARE, _FEWEST), _MOST)
+        return [pieces[(2 * i + 1) * len(pieces) // (2 * count)] for i in range(count)]
+
+    def map(self, work: Callable[[Piece, bytes], _T], pieces: Iterable[Piece]) -> list[_T]:
+        """``work`` on the bytes of each of these chunks, in parallel; results in order."""
+        read = self._source.read
+        return list(ordered_map(lambda p: work(p, read(p.offset, p.size)), pieces, self._threads))
+
+    def pays(self, table: bytes, pieces: Sequence[Piece], models: dict[int, ChunkModel]) -> bool:
+        """Whether a model saves more than its table costs, against the other ways to code these chunks.
+
+        Taken for granted where there is much of the type.
+        """
+        size = sum(piece.size for piece in pieces)
+        if size >= _SMALL:
+            return True
+
+        def gain(piece: Piece, data: bytes) -> int:
+            other = payload.encode(data, piece.layout, self._effort).size
+            return other - min(
+                other, payload.encode(data, None, self._effort, model=models[piece.tensor]).size
+            )
+
+        sampled = self.sample(pieces)
+        won = sum(self.map(gain, sampled)) * size // sum(piece.size for piece in sampled)
+        return won > len(zstandard.ZstdCompressor(level=9).compress(table)) + RECORD
