@@ -31,6 +31,7 @@ from qzf.ops import pack  # noqa: E402
 from tools.vectors.bad_catalog import catalog_cases  # noqa: E402
 from tools.vectors.bad_chunks import chunk_cases  # noqa: E402
 from tools.vectors.bad_members import member_cases  # noqa: E402
+from tools.vectors.bad_modeled import modeled_cases  # noqa: E402
 from tools.vectors.bad_records import record_cases  # noqa: E402
 from tools.vectors.good import vectors  # noqa: E402
 from tools.vectors.parts import Parts, seal  # noqa: E402
@@ -44,7 +45,7 @@ MANIFEST: Final = "manifest.json"
 #: The version of libzstd that the golden files were made with.
 ZSTD: Final = (1, 5, 7)
 LEVELS: Final = ("fast", "default", "max")
-FILE_LIMIT, TOTAL_LIMIT = 100_000, 2_000_000
+FILE_LIMIT, TOTAL_LIMIT = 100_000, 4_000_000
 
 Files = dict[str, bytes]
 
@@ -83,7 +84,7 @@ def _members(parts: Parts) -> list[dict[str, Any]]:
 
 def _errors() -> Files:
     files, manifest = {}, []
-    for case in [*record_cases(), *catalog_cases(), *member_cases(), *chunk_cases()]:
+    for case in [*record_cases(), *catalog_cases(), *member_cases(), *chunk_cases(), *modeled_cases()]:
         name = f"{case.name}.qzf"
         assert name not in files, name
         files[name] = case.make()

@@ -91,13 +91,13 @@ def _transforms() -> list[Broken]:
     def add(name: str, error: str, reason: str, edit: Edit) -> None:
         cases.add(f"transform-{name}", error, reason, edit)
 
-    add("3", _UNSUPPORTED, "an unknown transform", put(nth(_CONFIG), transform=3))
+    add("5", _UNSUPPORTED, "an unknown transform", put(nth(_CONFIG), transform=5))
     add("255", _UNSUPPORTED, "an unknown transform", put(nth(_CONFIG), transform=255))
     cases.spec = "2.2"
     add("stored-layout", "Damage", "a stored chunk with a layout", put(nth(4), layout=1))
     add("none-layout", "Damage", "a chunk of transform none with a layout", put(nth(_CONFIG), layout=1))
     cases.spec = "4.3"
-    for layout in (0, 7, 64, 255, 65535):
+    for layout in (0, 8, 64, 255, 65535):
         add(f"layout-{layout}", _UNSUPPORTED, "an unknown layout", put(nth(1), layout=layout))
     planes = streams_payload([zstd(CONFIG[: _SIZE // 18 * width]) for width in (1, 1, 16)])
     add(

@@ -41,8 +41,8 @@ __all__ = [
     "whole",
 ]
 
-_CODECS: Final = {0: "raw", 1: "zstd"}
-_TRANSFORMS: Final = ("stored", "none", "fields")
+_CODECS: Final = ("raw", "zstd", "rans", "lanes")
+_TRANSFORMS: Final = ("stored", "none", "fields", "quant", "values")
 
 
 def noise(seed: str, size: int) -> bytes:

@@ -25,6 +25,7 @@ from tools.vectors.builder import (
     sync_manifests,
     whole,
 )
+from tools.vectors.modeled import QuantCase, cases, quant_parts, values_parts
 from tools.vectors.parts import CHUNK, Parts, raw, seal, streams_payload, zstd
 
 __all__ = ["Vector", "vectors"]
@@ -46,6 +47,7 @@ _PLAIN: Final = {
     "float2": "F16",
     "float4": "F32",
     "float8": "F64",
+    "bytes": "U8",
 }
 
 
@@ -82,6 +84,12 @@ def _layouts() -> Iterator[Vector]:
     for wire_id, layout in sorted(BY_ID.items()):
         about = f"layout {wire_id}, {layout.name}: chunks of few, many and stored blocks"
         yield Vector(f"layout-{wire_id:03}-{layout.name.lower()}", about, partial(_layout, layout))
+
+
+def _modeled() -> Iterator[Vector]:
+    for name, about, case in cases():
+        make = partial(quant_parts, case) if isinstance(case, QuantCase) else partial(values_parts, *case)
+        yield Vector(name, about, make)
 
 
 def _one(*chunks: Coded, name: str = "file.bin") -> Parts:
@@ -347,4 +355,4 @@ _SINGLE: Final = (
 
 def vectors() -> list[Vector]:
     """All golden vectors, in the order of the manifest."""
-    return [Vector(*entry) for entry in _SINGLE] + list(_layouts())
+    return [Vector(*entry) for entry in _SINGLE] + list(_layouts()) + list(_modeled())
