@@ -1,9 +1,10 @@
 """A second, slow decoder of QZF containers: spec/qzf-format.md in code, in the order of the text.
 
-Read it beside the text; the numbers in comments and errors are its sections. It shares nothing with the
-`qzf` package, imports only the standard library, `xxhash` (XXH3) and `zstandard` (zstd frames), and reads the
-table of layouts from the text itself. It checks every rule and trusts no number before it has checked it:
-whatever the input, it ends well or raises `Invalid`. It is no example of speed.
+Read it beside the text; the numbers in comments and errors are its sections. Sections 4.4 and 4.5 are in
+reference_models.py, beside this file. It shares nothing with the `qzf` package, imports only the standard
+library, `xxhash` (XXH3) and `zstandard` (zstd frames), and reads the tables of layouts and of types from the
+text itself. It checks every rule and trusts no number before it has checked it: whatever the input, it ends
+well or raises `Invalid`. It is no example of speed.
 
 Usage: python spec/reference_decoder.py FILE [-o DIR] [--digest HEX] [--recover]
 Exit status: 0 valid, 1 invalid (with --recover: something is lost), 2 wrong usage or an error of the system.
@@ -30,6 +31,9 @@ from typing import Any, BinaryIO, TypeVar
 
 import zstandard
 from xxhash import xxh3_64_intdigest as xxh3
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where this file is loaded as a module
+import reference_models as models
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -372,17 +376,17 @@ def check_nesting(value: Any, depth: int = 0) -> None:
 
 # === 4. Chunks ========================================================================================
 # --- 4.1 Transforms ---
-STORED, NONE, FIELDS = 0, 1, 2
+STORED, NONE, FIELDS, QUANT, VALUES = 0, 1, 2, 3, 4
 
 
 def check_coding(record: Record, at: int) -> None:
     """What the header of a chunk, table or manifest must hold, whatever its payload is."""
     limit = {CHUNK: MAX_CHUNK, TABLE: MAX_TABLE, MEMBER: MAX_JSON}[record.kind]
-    known = (STORED, NONE, FIELDS) if record.kind == CHUNK else (STORED, NONE)
+    known = (STORED, NONE, FIELDS, QUANT, VALUES) if record.kind == CHUNK else (STORED, NONE)
     must(1 <= record.decoded_size <= limit, "4.1", f"a record of {record.decoded_size} decoded bytes", at)
     must(record.stored_size <= record.decoded_size, "4.1", "a record that grew", at)
     must(record.transform in known, "4.1", f"transform {record.transform} is unknown", at)
-    if record.transform != FIELDS:
+    if record.transform in (STORED, NONE):
         must(record.layout == 0, "2.2", f"transform {record.transform} has no layout", at)
         return
     must(record.layout in LAYOUTS, "4.3", f"layout {record.layout} is unknown", at)
@@ -397,12 +401,17 @@ def decode_record(file: memoryview, at: int, record: Record, tables: Tables) -> 
     if record.transform == STORED:
         must(len(payload) == size, "4.1", "a stored payload of another size", at)
         data: Bytes = payload
-    elif record.transform == NONE:
-        data = decode_streams(file, at, payload, [size], tables)[0]
     else:
-        layout = LAYOUTS[record.layout]
-        sizes = [size // layout.block * len(stream) for stream in layout.streams]
-        data = join(layout, size, decode_streams(file, at, payload, sizes, tables))
+        streams, named = parse_streams(at, payload, tables)
+        if record.transform == NONE:
+            data = decode_streams(file, at, streams, named, [size])[0]
+        elif record.transform == FIELDS:
+            layout = LAYOUTS[record.layout]
+            sizes = [size // layout.block * len(stream) for stream in layout.streams]
+            data = join(layout, size, decode_streams(file, at, streams, named, sizes))
+        else:
+            contents = [load(file, table) for table in named[:3]]  # more than two are too many
+            data = decode_modeled(record.transform, LAYOUTS[record.layout], streams, contents, size, at)
     must(xxh3(data) == record.decoded_xxh3, "2.2", "decoded bytes do not match decoded_xxh3", at)
     return data
 
@@ -411,37 +420,49 @@ def decode_record(file: memoryview, at: int, record: Record, tables: Tables) -> 
 STREAM_ENTRY = struct.Struct("<BBH II")
 
 
-def decode_streams(
-    file: memoryview, at: int, payload: Bytes, sizes: list[int], tables: Tables
-) -> list[bytes]:
-    """The streams of the record at `at`; `sizes` are what they must decode to."""
+def parse_streams(at: int, payload: Bytes, tables: Tables) -> tuple[list[models.Coded], Entries]:
+    """The streams of the record at `at`, still coded, and the tables that it names."""
     must(len(payload) >= 4, "4.2", "the payload ends in its prelude", at)
     stream_count, table_count, reference_count, reserved = payload[:4]
-    must(stream_count == len(sizes), "4.2", f"{stream_count} streams, not {len(sizes)}", at)
+    must(1 <= stream_count <= MAX_STREAMS, "4.2", f"{stream_count} streams", at)
     must(table_count <= MAX_STREAMS, "4.2", f"{table_count} tables", at)
     must(reference_count == reserved == 0, "4.2", "reserved bytes of the prelude are set", at)
     entries_at = 4 + 4 * table_count
     begin = entries_at + 12 * stream_count
     must(begin <= len(payload), "4.2", "the payload ends in its stream entries", at)
-    ids = struct.unpack(f"<{table_count}I", payload[4:entries_at])
-    for ident in ids:
+    named = []
+    for ident in struct.unpack(f"<{table_count}I", payload[4:entries_at]):
         must(ident in tables, "4.2", f"table {ident} is unknown", at)
         must(tables[ident].at < at, "2.2", f"table {ident} stands behind a chunk that names it", at)
+        named.append(tables[ident])
     streams = []
-    for size, entry in zip(sizes, STREAM_ENTRY.iter_unpack(payload[entries_at:begin]), strict=True):
+    for entry in STREAM_ENTRY.iter_unpack(payload[entries_at:begin]):
         codec, slot, reserved, stored_size, decoded_size = entry
         must(reserved == 0, "4.2", "reserved bytes of a stream entry are set", at)
-        must(decoded_size == size, "4.2", f"a stream has {decoded_size} bytes, not {size}", at)
         must(slot == 255 or slot < table_count, "4.2", f"a stream names table {slot} of {table_count}", at)
         must(begin + stored_size <= len(payload), "4.2", "a stream ends after the payload", at)
-        dictionary = None
-        if slot != 255:  # decoded anew for each use: slow, but it bounds the memory
-            table = tables[ids[slot]]
-            dictionary = bytes(decode_record(file, table.at, table.record, {}))
-        streams.append(decode_stream(codec, payload[begin : begin + stored_size], size, dictionary, at))
+        streams.append(models.Coded(codec, slot, payload[begin : begin + stored_size], decoded_size))
         begin += stored_size
     must(begin == len(payload), "4.2", "the streams do not add up to the payload", at)
-    return streams
+    return streams, named
+
+
+def load(file: memoryview, table: Entry) -> bytes:
+    """The content of a table; decoded anew for each use: slow, but it bounds the memory."""
+    return bytes(decode_record(file, table.at, table.record, {}))
+
+
+def decode_streams(
+    file: memoryview, at: int, streams: list[models.Coded], named: Entries, sizes: list[int]
+) -> list[bytes]:
+    """Streams that need nothing but their bytes and a table; `sizes` are what they must decode to."""
+    must(len(streams) == len(sizes), "4.2", f"{len(streams)} streams, not {len(sizes)}", at)
+    decoded = []
+    for size, (codec, slot, stored, decoded_size) in zip(sizes, streams, strict=True):
+        must(decoded_size == size, "4.2", f"a stream has {decoded_size} bytes, not {size}", at)
+        dictionary = None if slot == 255 else load(file, named[slot])
+        decoded.append(decode_stream(codec, stored, size, dictionary, at))
+    return decoded
 
 
 # --- 4.3 Layouts ---
@@ -502,13 +523,30 @@ def read_layouts() -> dict[int, Layout]:
 LAYOUTS = read_layouts()
 
 
+# --- 4.4 Transform quant, 4.5 Transform values ---
+def decode_modeled(
+    transform: int, layout: Layout, streams: list[models.Coded], tables: list[bytes], size: int, at: int
+) -> bytes:
+    """The `size` bytes of the chunk at `at` from its streams and the contents of the tables that it names."""
+    n = size // layout.block
+    try:
+        if transform == QUANT:
+            return models.decode_quant(layout.name, streams, tables, n)
+        table = models.values_table_of(layout.name, streams, tables, n)
+        symbols, plain = streams[1], [streams[0], *streams[2:]]
+        content = [decode_stream(each.codec, each.stored, each.size, None, at) for each in plain]
+        return models.decode_values(table, symbols.stored, content, n)
+    except models.Broken as error:
+        raise Invalid(error.section, str(error), at) from None
+
+
 # === 5. Codecs ========================================================================================
-RAW, ZSTD = 0, 1
+RAW, ZSTD = 0, 1  # 2 and 3 are in reference_models.py
 
 
 def decode_stream(codec: int, stored: Bytes, size: int, dictionary: bytes | None, at: int) -> bytes:
-    """`size` has been checked to be one that may be allocated, and is not 0."""
-    must(codec in (RAW, ZSTD), "5", f"codec {codec} is unknown", at)
+    """`size` has been checked to be one that may be allocated."""
+    must(codec in (RAW, ZSTD), "5", f"codec {codec} is unknown, or cannot stand here", at)
     if codec == RAW:
         must(len(stored) == size and dictionary is None, "codecs/00-raw", "size or table of a raw stream", at)
         return bytes(stored)

@@ -148,7 +148,7 @@ void lanes_decoding(const uint8_t* frequencies, size_t alphabet, uint8_t* rows) 
   while (first < count) {
     const size_t b = lacking[first++];
     own[b] = left[b];
-    while (left[large] < capacity || frequencies[large] < capacity) ++large;
+    while (left[large] < capacity) ++large;
     alias[b] = large;
     left[large] -= capacity - own[b];
     if (left[large] < capacity) lacking[count++] = large;

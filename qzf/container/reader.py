@@ -30,7 +30,7 @@ from qzf.format.ids import (
 )
 from qzf.format.tables import SectionEntry
 from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_trailer, xxh3
-from qzf.limits import MAX_INDEX, TAIL_READ
+from qzf.limits import MAX_INDEX, MAX_TABLES_KEPT, TAIL_READ
 from qzf.scratch import scratch
 from qzf.storage import ByteSource
 from qzf.transforms.modeled import SharedTable
@@ -210,9 +210,11 @@ class ContainerReader:
     def _table(self, table_id: int) -> tuple[int, SharedTable]:
         """Place and content of a shared table, loaded when it is first asked for."""
         with self._lock:
-            if table_id not in self._tables:
-                self._tables[table_id] = self._load_table(table_id)
-            return self._tables[table_id]
+            found = self._tables.pop(table_id, None) or self._load_table(table_id)
+            self._tables[table_id] = found  # the one used last stands last
+            if len(self._tables) > MAX_TABLES_KEPT:
+                del self._tables[next(iter(self._tables))]
+            return found
 
     def _load_table(self, table_id: int) -> tuple[int, SharedTable]:
         sections = self.index.sections

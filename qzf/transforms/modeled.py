@@ -86,7 +86,10 @@ class CodedStream(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SharedTable:
-    """A shared table's content, and what has been made of it; safe to share between threads."""
+    """A shared table's content, and the model made of it; safe to share between threads.
+
+    A model takes up to 2 MiB, some 30 times its table, so only the one that was asked for last is kept.
+    """
 
     content: bytes
     _made: dict[str, object] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class SharedTable:
                 made = make()
             except ValueError as error:
                 raise ChunkError(f"a shared table cannot serve {name}: {error}") from None
+            self._made.clear()
             self._made[name] = made
         return made
 
@@ -252,9 +256,13 @@ def _decode_values(
         "the symbols of a values chunk have another codec, table or size",
     )
     plain = (classes, *raw)
-    sizes = [stream.size for stream in plain]
-    _require(sum(sizes) <= 4 * n + 64, "the streams of a values chunk have other sizes than its numbers need")
-    with scratch(sum(sizes)) as space:
+    # The most that each can be, before room is made for it; the core asks for the exact sizes.
+    most = (2 + n // 32 + 1, 3 * n // 2 + 1, n + 1, 2 * n)
+    _require(
+        all(stream.size <= bound for stream, bound in zip(plain, most, strict=True)),
+        "the streams of a values chunk have other sizes than its numbers need",
+    )
+    with scratch(sum(stream.size for stream in plain)) as space:
         decoded = []
         for stream in plain:
             _require(

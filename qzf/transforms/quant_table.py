@@ -183,7 +183,7 @@ class QuantTable:
         schema, (first, second) = self.schema, self.numbers
         if heads is None or codes is None:
             rans = np.full((self.contexts, 256), _RANS_SUM // 256)
-            lanes = np.full((self.tables, schema.alphabet), _LANES_SUM // schema.alphabet)
+            lanes = self._code_frequencies(np.zeros((self.tables, schema.alphabet), np.int64))
         else:
             rans = np.concatenate(
                 [
@@ -252,7 +252,7 @@ class QuantTable:
 
     def _code_frequencies(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Every code that the type has gets a frequency in every table; rare tables lean on all of them."""
-        most = min(1 << (self.schema.bits - self.schema.low), self.schema.alphabet)
+        most = 1 << (self.schema.bits - self.schema.low)
         counts = counts[:, :most]
         common = 128 * counts.sum(axis=0) // max(int(counts.sum()), 1)
         out = np.zeros((len(counts), self.schema.alphabet), np.int64)

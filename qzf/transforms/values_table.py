@@ -118,7 +118,7 @@ def histograms(symbols: npt.NDArray[np.uint8], segment: int) -> Ints:
 
 def make_table(form: Form, symbols: Symbols, segments: Ints, contexts: int) -> bytes:
     """The table for segments with these histograms, (segments, 256), in up to ``contexts`` contexts."""
-    frequencies = _contexts(segments, contexts, escape=symbols.plain + len(symbols.coarse) - 1)
+    frequencies = _contexts(segments, contexts, symbols)
     head = _HEAD.pack(_KIND, form.wire_id, symbols.key0, symbols.plain, len(frequencies), len(symbols.coarse))
     coarse = b"".join(struct.pack("<HB", *each) for each in symbols.coarse)
     return head + coarse + frequencies.astype("<u2").tobytes()
@@ -130,8 +130,11 @@ def _logs() -> Ints:
     return np.array([1 << 14] + [round(256 * (12 - math.log2(f))) for f in range(1, _SUM)], np.int64)
 
 
-def _contexts(segments: Ints, contexts: int, escape: int) -> Ints:
-    """Frequencies, one row a context, that suit the segments; every row has some for the escape."""
+def _contexts(segments: Ints, contexts: int, symbols: Symbols) -> Ints:
+    """Frequencies, one row a context, that suit the segments.
+
+    Every row has some for the last symbol, which stands for any key; where there is none such, for all.
+    """
     everything = segments.sum(axis=0)
     # Start from segments in the order of their mean symbol, in parts of equal number.
     weights = segments @ np.arange(256, dtype=np.int64)
@@ -142,7 +145,8 @@ def _contexts(segments: Ints, contexts: int, escape: int) -> Ints:
         used = [segments[chosen == c].sum(axis=0) for c in range(contexts) if (chosen == c).any()]
         rows = np.stack(used) if used else everything[None]
         rows = rows * 16 + everything * 16 // max(int(everything.sum()) // 64, 1)  # rare symbols lean on all
-        rows[:, escape] += 1
-        frequencies = quantize(rows, _SUM, every=False)
+        rows[:, symbols.plain + len(symbols.coarse) - 1] += 1
+        rows[(rows > 0).sum(axis=1) < 2, 0] += 1  # else another would be made up, which may be no symbol
+        frequencies = quantize(rows, _SUM, every=not symbols.coarse)
         chosen = (segments @ _logs()[frequencies].T).argmin(axis=1)
     return frequencies

@@ -16,13 +16,17 @@ import numpy as np
 import pytest
 
 from qzf import limits
+from qzf.errors import QzfError
 from qzf.format import ids, tables, wire
-from qzf.transforms import fields, layouts
+from qzf.transforms import fields, layouts, modeled
+from qzf.transforms.modeled import SCHEMAS, SharedTable
+from qzf.transforms.quant_table import QuantTable
+from qzf.transforms.values_table import FORMS, Symbols, make_table
 from tools import spec_layouts
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
 TEXT = (SPEC / "qzf-format.md").read_text(encoding="utf-8")
-DECODER = SPEC / "reference_decoder.py"
+DECODER, MODELS = SPEC / "reference_decoder.py", SPEC / "reference_models.py"
 
 Row = dict[str, str]
 
@@ -47,9 +51,10 @@ def _section(number: str) -> str:
 
 
 def _tables(number: str) -> list[list[Row]]:
-    """All Markdown tables of a section: rows as {column: text without backticks}."""
+    """All Markdown tables of a section, or of a page (its path): rows as {column: text without backticks}."""
     found = []
-    for block in re.findall(r"(?:^\|.*\|\n)+", _section(number), re.M):
+    text = (SPEC / number).read_text(encoding="utf-8") if number.endswith(".md") else _section(number)
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.M):
         head, _, *rows = [
             [cell.strip(" `") for cell in line.strip("|").split("|")] for line in block.splitlines()
         ]
@@ -228,6 +233,149 @@ def test_reference_decoder_joins_what_the_transform_splits(layout: layouts.Layou
     assert REFERENCE.join(REFERENCE.LAYOUTS[layout.wire_id], len(data), streams) == data
 
 
+# Models
+
+
+def test_types_of_quant_are_as_specified() -> None:
+    columns = (
+        "block",
+        "codes",
+        "elements",
+        "bits",
+        "low",
+        "numbers",
+        "scales",
+        "minima",
+        "extrema",
+        "alphabet",
+    )
+    rows = _table("4.4", "name", "block")
+    assert [(row["name"], *(int(row[column]) for column in columns)) for row in rows] == [
+        tuple(schema) for schema in SCHEMAS.values()
+    ]
+    assert set(SCHEMAS) <= set(layouts.BY_NAME)
+    assert all(layouts.BY_NAME[name].block == schema.size for name, schema in SCHEMAS.items())
+    kinds = {row["logarithm"] for row in rows}
+    assert {row["logarithm"] for row in _table("4.4", "logarithm")} == kinds
+
+
+def test_reference_decoder_has_the_same_types() -> None:
+    assert [tuple(kind)[:11] for kind in REFERENCE.models.TYPES.values()] == [
+        tuple(schema) for schema in SCHEMAS.values()
+    ]
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_each_bit_of_a_block_has_its_place(name: str) -> None:
+    """It is that of a number, or put there by exactly one step; and each bit of a code goes somewhere."""
+    kind = REFERENCE.models.TYPES[name]
+    seen = [8 * byte + bit for at in kind.number_places for byte in (at, at + 1) for bit in range(8)]
+    places = [*kind.scale_places, *kind.minimum_places, *kind.code_places]
+    seen += [8 * byte + shift + bit for _, _, width, byte, shift in places for bit in range(width)]
+    assert sorted(seen) == list(range(8 * kind.block))
+    of_codes = [(item, low + bit) for item, low, width, _, _ in kind.code_places for bit in range(width)]
+    assert sorted(of_codes) == [(code, bit) for code in range(kind.codes) for bit in range(kind.bits)]
+    for count, items in ((kind.scales, kind.scale_places), (kind.minima, kind.minimum_places)):
+        assert {item for item, *_ in items} == set(range(count))
+
+
+def test_streams_of_models_are_as_specified() -> None:
+    rows = _table("4.4", "stream")
+    assert tuple(ids.Codec[row["codec"].upper()] for row in rows) == modeled._QUANT_CODECS
+    assert [row["table"] for row in rows] == ["0", str(ids.NO_TABLE), "0", str(ids.NO_TABLE)]
+    rows = _table("4.5", "stream")
+    assert len(rows) == modeled._VALUES_STREAMS
+    assert [row["codec"].replace("`", "") for row in rows] == [
+        "rans" if row["stream"] == "symbols" else "raw or zstd" for row in rows
+    ]
+
+
+def test_forms_of_values_are_as_specified() -> None:
+    rows = {int(row["form"]): row for row in _table("4.5", "form")}
+    widths = {name: layouts.BY_NAME[name].block for name in modeled._VALUES_WIDTH}
+    assert widths == modeled._VALUES_WIDTH == REFERENCE.models.VALUES_WIDTH
+    for form in FORMS.values():
+        row = rows[form.wire_id]
+        assert (int(row["bits of a key"]), widths[row["layout"]]) == (form.key_bits, form.width)
+        assert layouts.BY_NAME[row["layout"]].wire_id == form.layout
+        assert int(row["raw bits"]) == 8 * form.width - form.key_bits
+        assert REFERENCE.models.ValuesTable.FORMS[form.wire_id] == (form.width, form.key_bits)
+    assert {form.wire_id for form in FORMS.values()} == set(rows)
+
+
+def _quant_table(keys: int = 1, classes: int = 1, contexts: int = 1) -> bytes:
+    """For Q4_0, with even frequencies."""
+    none = np.empty(0, np.uint16)
+    table = QuantTable.plan(SCHEMAS["Q4_0"], False, np.array([1, 2], np.uint16), none, classes)
+    table.residual_keys[:], table.ratio_keys[:] = 0, keys - 1
+    table.contexts = contexts
+    return table.dump()
+
+
+def _values_table(contexts: int = 1, symbols: Symbols | None = None) -> bytes:
+    form = FORMS["I8"]
+    content = make_table(form, symbols or Symbols(0, 256, ()), np.ones((1, 256), np.int64), 1)
+    return content[:6] + bytes([contexts]) + content[7:8] + content[8:] * contexts
+
+
+def test_size_of_the_quant_table_is_as_specified() -> None:
+    rows = _table("tables/01-quant.md", "offset")
+    at = 0
+    for row in rows:
+        if not row["offset"]:
+            break
+        assert int(row["offset"]) == at
+        at += int(row["size"]) if row["size"].isdigit() else 0
+    assert [row["size"] for row in rows[-4:]] == ["2 x V0", "2 x V1", "512 x X", "A x K x C"]
+    assert len(_quant_table(keys=3, classes=2, contexts=4)) == at + 512 * 4 + 16 * 3 * 2
+
+
+def _accepted(make: Any) -> bool:
+    try:
+        make()
+    except QzfError:
+        return False
+    return True
+
+
+def test_limits_of_models() -> None:
+    """As the pages and section 6 say, and as both decoders hold to."""
+    text = " ".join(_section("6").split())
+    keys, classes, contexts, values_contexts, sorted_ = (
+        int(count.replace(",", ""))
+        for pattern in (
+            r"at most (\d+) keys, (\d+) column classes and (\d+) contexts",
+            r"(\d+) contexts in one of kind 2",
+            r"([\d,]+) keys times columns",
+        )
+        for count in re.findall(pattern, text)[0:1]
+        for count in (count if isinstance(count, tuple) else (count,))
+    )
+    models = REFERENCE.models
+    assert (keys, classes, contexts) == (models.MAX_KEYS, models.MAX_COLUMN_CLASSES, models.MAX_CONTEXTS)
+    assert (values_contexts, sorted_) == (models.MAX_VALUES_CONTEXTS, models.MAX_SORTED)
+    fields_ = {row["field"]: row["value"] for row in _table("tables/01-quant.md", "offset")}
+    assert fields_["keys"] == f"K, 1 to {keys}"
+    assert fields_["column_classes"] == f"C, 1 to {classes}"
+    assert fields_["contexts"] == f"X, 1 to {contexts}"
+    fields_ = {row["field"]: row["value"] for row in _table("tables/02-values.md", "offset")}
+    assert fields_["contexts"] == f"X, 1 to {values_contexts}"
+    assert f"at most {sorted_:,}" in (SPEC / "tables" / "03-columns.md").read_text(encoding="utf-8")
+
+    for content, good in (
+        (_quant_table(keys=keys), True),
+        (_quant_table(contexts=contexts), True),
+        (_quant_table(contexts=contexts + 1), False),
+        (_quant_table(classes=classes), True),
+        (_quant_table(classes=classes + 1), False),
+    ):
+        assert _accepted(lambda content=content: SharedTable(content).quant("Q4_0")) == good
+    for contexts_ in (values_contexts, values_contexts + 1):
+        content = _values_table(contexts_)
+        good = contexts_ <= values_contexts
+        assert _accepted(lambda content=content: SharedTable(content).values()) == good
+
+
 # Limits
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -290,9 +438,14 @@ def test_reference_decoder_limits_nesting() -> None:
 # The reference decoder is on its own
 
 
-def test_reference_decoder_imports_nothing_of_qzf() -> None:
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [(DECODER, {"xxhash", "zstandard", "reference_models"}), (MODELS, set())],
+    ids=["decoder", "models"],
+)
+def test_reference_decoder_imports_nothing_of_qzf(path: Path, expected: set[str]) -> None:
     imported = set()
-    for node in ast.walk(ast.parse(DECODER.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Import(names=names):
                 imported |= {name.name.partition(".")[0] for name in names}
@@ -301,4 +454,4 @@ def test_reference_decoder_imports_nothing_of_qzf() -> None:
                 imported.add((module or "").partition(".")[0])
             case ast.Name(id="__import__" | "importlib" | "eval" | "exec"):
                 raise AssertionError(f"line {node.lineno}: {node.id} could import anything")
-    assert imported - sys.stdlib_module_names == {"xxhash", "zstandard"}
+    assert imported - sys.stdlib_module_names == expected

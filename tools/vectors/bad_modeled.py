@@ -219,10 +219,16 @@ def _quant_tables() -> list[Broken]:
     add("long", "a byte too many", _longer)
     add("cut", "it ends within its maps", lambda d: d[:400])
     add("codes-sum", "frequencies of codes that do not add up", lambda d: d[:-1] + bytes([d[-1] ^ 1]))
+    add("codes-beyond", "a frequency of no code", _beyond, QuantCase("Q2_K", 26, 4))
     add("scales-sum", "frequencies of scales that do not add up", _swap_frequency)
     add("other-type", "a table of another type", lambda d: d[: len(d) // 2])
     add("base", "a base beyond the last pattern", lambda d: d[:4] + b"\xff\xff" + d[6:])
     return cases.found
+
+
+def _beyond(data: bytes) -> bytes:
+    """One slot of the last code that there is becomes that of the next symbol."""
+    return data[:-13] + bytes([data[-13] - 1, 1]) + data[-11:]
 
 
 def _swap_frequency(data: bytes) -> bytes:

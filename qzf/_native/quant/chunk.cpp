@@ -253,6 +253,7 @@ void write_number(const QuantModel& model, size_t k, const uint16_t* numbers, si
     uint32_t rank = code.ranks[numbers[i]];
     const RansCode& frequencies = model.rans_codes[section.contexts[i]];
     if (frequencies.frequency[rank >> code.shift] == 0) rank = uint32_t{frequencies.commonest} << code.shift;
+    if (rank >= code.count()) rank = 0;  // the list is shorter; without a frequency, coding fails
     section.symbols[i] = static_cast<uint8_t>(rank >> code.shift);
     bits.put(rank & ((1u << code.shift) - 1), code.shift);
     if (code.value(rank) == numbers[i]) continue;

@@ -76,11 +76,14 @@ QuantModel::QuantModel(const QuantSchema& of, const uint8_t* table, size_t size)
     rans_frequencies_.insert(rans_frequencies_.end(), frequencies, frequencies + 256);
   }
   const size_t tables = size_t{keys} * column_classes, alphabet = schema.alphabet();
+  const size_t symbols = size_t{1} << (schema.bits - schema.low);
   in.require(in.left() == tables * alphabet, "it has another size");
   lanes.resize(tables * 4 * alphabet);
   for (size_t t = 0; t < tables; ++t) {
     const uint8_t* frequencies = in.take(alphabet);
     in.require(lanes_valid(frequencies, alphabet), "frequencies of codes that do not add up");
+    in.require(std::all_of(frequencies + symbols, frequencies + alphabet, [](uint8_t f) { return f == 0; }),
+               "a frequency of no code");
     lanes_decoding(frequencies, alphabet, lanes.data() + t * 4 * alphabet);
   }
 }
