@@ -119,7 +119,7 @@ class Container:
 
     @property
     def tensors(self) -> tuple[TensorEntry, ...]:
-        """All tensors, with dtype, shape, extent and pipeline."""
+        """All tensors, with dtype, shape, extent, pipeline and quantization scheme."""
         return self._reader.index.tensors
 
     @property

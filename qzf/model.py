@@ -31,7 +31,8 @@ class TensorSpec:
     ``dtype`` is the source format's own name: a GGML type (``Q4_K``, ``F32``), a safetensors dtype
     (``BF16``, ``F8_E4M3``), or ``GGML_<number>`` for a GGML type that QZF does not know. ``row_size``
     is what chunks are cut by: the bytes of one row (innermost dimension), a whole number of
-    quantization blocks; the size of the tensor where it has no rows (scalars, unknown types).
+    quantization blocks; the size of the tensor where it has no rows (scalars, unknown types). ``scheme``
+    names the quantization scheme that it and other tensors make up together, None where it is none's.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     extent: Extent
     row_size: int
+    scheme: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

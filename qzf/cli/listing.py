@@ -10,6 +10,7 @@ import numpy as np
 from qzf.access import Container
 from qzf.cli.human import count, printable, saved, size
 from qzf.cli.tables import Column
+from qzf.container.catalog import TensorEntry
 from qzf.format.ids import NO_TENSOR, Transform
 from qzf.transforms.layouts import BY_ID
 
@@ -27,6 +28,7 @@ class Listing:
         self._index = container.reader.index
         self._stored = np.zeros(len(container.chunks) + 1, np.uint64)
         np.cumsum(container.chunks["stored_size"], out=self._stored[1:], dtype=np.uint64)
+        self._schemes = any(tensor.scheme is not None for tensor in container.tensors)
         self._several = len(container.members) != 1
         self._tensor_counts = np.bincount(
             np.array([tensor.member for tensor in container.tensors], np.int64),
@@ -82,7 +84,7 @@ class Listing:
             Column("saved", number=True),
             Column("pipeline"),
         )
-        return (*columns, *self._file_column()), self._tensor_rows()
+        return (*columns, *self._scheme_column(), *self._file_column()), self._tensor_rows()
 
     def chunk_table(self) -> Table:
         columns = (
@@ -95,6 +97,12 @@ class Listing:
             Column("tensor"),
         )
         return (*columns, *self._file_column()), self._chunk_rows()
+
+    def _scheme_column(self) -> tuple[Column, ...]:
+        return (Column("scheme"),) if self._schemes else ()
+
+    def _scheme_cell(self, tensor: TensorEntry) -> tuple[str, ...]:
+        return (tensor.scheme or "-",) if self._schemes else ()
 
     def _file_column(self) -> tuple[Column, ...]:
         return (Column("file", spare=True),) if self._several else ()
@@ -126,6 +134,7 @@ class Listing:
                 size(stored),
                 saved(tensor.extent.size, stored),
                 tensor.pipeline.name,
+                *self._scheme_cell(tensor),
                 *self._file_cell(tensor.member),
             )
 
@@ -201,6 +210,7 @@ class Listing:
                 "transform": tensor.pipeline.transform,
                 "layout": tensor.pipeline.layout,
                 "codecs": list(tensor.pipeline.codecs),
+                "scheme": tensor.scheme,
             }
 
     def _chunk_records(self) -> Iterator[dict[str, Any]]:

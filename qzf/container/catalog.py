@@ -5,30 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
+from qzf.container.names import check_names
 from qzf.errors import FormatError
-from qzf.limits import (
-    MAX_CATALOG,
-    MAX_CATALOG_VALUES,
-    MAX_MEMBER,
-    MAX_METADATA_DEPTH,
-    MAX_PATH,
-    MAX_PATH_COMPONENT,
-)
+from qzf.limits import MAX_CATALOG, MAX_CATALOG_VALUES, MAX_MEMBER, MAX_METADATA_DEPTH
 from qzf.model import Extent, MemberSpec, PipelineSpec, TensorSpec
 
 __all__ = [
     "Catalog",
     "MemberEntry",
     "TensorEntry",
-    "check_names",
     "dump_catalog",
     "dump_manifest",
-    "name_fault",
     "parse_catalog",
     "parse_manifest",
 ]
@@ -63,6 +54,7 @@ class TensorEntry:
     first_chunk: int
     chunk_count: int
     pipeline: PipelineSpec
+    scheme: str | None = None
 
     @classmethod
     def of(
@@ -79,6 +71,7 @@ class TensorEntry:
             first_chunk,
             chunk_count,
             pipeline,
+            tensor.scheme,
         )
 
 
@@ -91,39 +84,6 @@ class Catalog:
     tensors: tuple[TensorEntry, ...]
 
 
-# --- names ----------------------------------------------------------------------------------------
-
-
-def name_fault(name: str) -> str | None:
-    """The rule of spec section 3.1 that a member name breaks, or None."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        return "is not valid UTF-8"
-    if size > MAX_PATH:
-        return f"is longer than {MAX_PATH} bytes"
-    if any(ord(c) < 0x20 or ord(c) == 0x7F or c in "\\:" for c in name):
-        return "holds a control character, a backslash or a colon"
-    for component in name.split("/"):
-        if not component or component[-1] in ". " or len(component.encode()) > MAX_PATH_COMPONENT:
-            return "has a component that is empty, overlong or ends in a dot or a space"
-    return None
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise ``FormatError`` for a bad name, a name given twice, or one that is another's folder."""
-    for name in names:
-        fault = name_fault(name)
-        if fault:
-            raise FormatError(f"the member name {name!r} {fault}")
-    # With "/" sorted before all else, what is below a folder directly follows the folder's own name.
-    for one, other in pairwise(sorted(names, key=lambda name: name.replace("/", "\0"))):
-        if one == other:
-            raise FormatError(f"two members have the name {one!r}")
-        if other.startswith(one + "/"):
-            raise FormatError(f"the member name {one!r} is the folder of {other!r}")
-
-
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -134,7 +94,7 @@ def _dump(value: object, what: str) -> bytes:
 
 
 def _tensor_json(tensor: TensorSpec | TensorEntry) -> dict[str, Any]:
-    return {
+    entry = {
         "name": tensor.name,
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),
@@ -142,6 +102,7 @@ def _tensor_json(tensor: TensorSpec | TensorEntry) -> dict[str, Any]:
         "size": tensor.extent.size,
         "row_size": tensor.row_size,
     }
+    return entry if tensor.scheme is None else entry | {"scheme": tensor.scheme}
 
 
 def dump_manifest(member: MemberSpec) -> bytes:
@@ -271,6 +232,12 @@ def _text(entry: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _scheme(entry: Mapping[str, Any]) -> str | None:
+    """The optional key; None where it is absent, or no text and so as good as absent."""
+    value = entry.get("scheme")
+    return value if isinstance(value, str) and _is_unicode(value) else None
+
+
 def _is_unicode(text: str) -> bool:
     """Whether ``text`` is free of halves of surrogate pairs, which JSON can escape but UTF-8 cannot hold."""
     return not any(0xD800 <= ord(c) < 0xE000 for c in text)
@@ -359,6 +326,7 @@ def _tensor(entry: Mapping[str, Any]) -> TensorEntry:
         _int(entry, "first_chunk"),
         _int(entry, "chunk_count"),
         _pipeline(entry),
+        _scheme(entry),
     )
 
 
@@ -385,7 +353,12 @@ def parse_manifest(data: bytes) -> MemberSpec:
         at = extent.end
         tensors.append(
             TensorSpec(
-                _text(entry, "name"), _text(entry, "dtype"), _shape(entry), extent, _int(entry, "row_size")
+                _text(entry, "name"),
+                _text(entry, "dtype"),
+                _shape(entry),
+                extent,
+                _int(entry, "row_size"),
+                _scheme(entry),
             )
         )
     check_names([_text(value, "name")])

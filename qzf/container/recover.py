@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 
 from qzf.container import payload
-from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, check_names, name_fault, parse_manifest
+from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, parse_manifest
 from qzf.container.index import Index, build_index
-from qzf.container.names import tensor_file
+from qzf.container.names import check_names, name_fault, tensor_file
 from qzf.container.reader import located
 from qzf.errors import FormatError, QzfError, UnsupportedError
 from qzf.format.ids import (

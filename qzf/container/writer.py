@@ -19,7 +19,8 @@ from xxhash import xxh3_64
 
 from qzf.codecs.base import Bytes
 from qzf.container import payload
-from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, check_names, dump_catalog, dump_manifest
+from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, dump_catalog, dump_manifest
+from qzf.container.names import check_names
 from qzf.container.payload import Effort, Payload
 from qzf.errors import FormatError
 from qzf.format.ids import (

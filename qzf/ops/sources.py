@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from qzf.adapters import read_shard_index, split_gguf_parts
-from qzf.container.catalog import name_fault
+from qzf.container.names import name_fault
 from qzf.errors import OptionError, SourceError
 from qzf.format.ids import FILE_MAGIC
 from qzf.storage import StrPath

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,13 +15,12 @@ from qzf.container.catalog import (
     Catalog,
     MemberEntry,
     TensorEntry,
-    check_names,
     dump_catalog,
     dump_manifest,
-    name_fault,
     parse_catalog,
     parse_manifest,
 )
+from qzf.container.names import check_names, name_fault
 from qzf.errors import FormatError
 from qzf.limits import MAX_CATALOG_VALUES, MAX_METADATA_DEPTH
 from qzf.model import Extent, MemberSpec, PipelineSpec, TensorSpec
@@ -46,6 +46,21 @@ def test_unknown_keys_are_ignored() -> None:
     value = json.loads(dump_catalog(CATALOG)) | {"later": [{"x": {}}]}
     value["members"][0]["later"] = value["tensors"][0]["later"] = 1
     value["tensors"][0]["pipeline"]["later"] = None
+    assert parse_catalog(json.dumps(value).encode()) == CATALOG
+
+
+def test_schemes_are_optional() -> None:
+    assert b"scheme" not in dump_catalog(CATALOG)
+    named = replace(CATALOG, tensors=(replace(TENSOR, scheme="gptq-int4-g128"),))
+    assert parse_catalog(dump_catalog(named)) == named
+    spec = MemberSpec("a", "safetensors", 9, (TensorSpec("w", "I8", (3,), Extent(2, 3), 3, "int8-row"),))
+    assert parse_manifest(dump_manifest(spec)) == spec
+
+
+@pytest.mark.parametrize("other", [None, 1, 1.5, True, [], ["gptq"], {"gptq": 4}])
+def test_a_scheme_that_is_no_text_counts_as_absent(other: object) -> None:
+    value = json.loads(dump_catalog(CATALOG))
+    value["tensors"][0]["scheme"] = other
     assert parse_catalog(json.dumps(value).encode()) == CATALOG
 
 

@@ -293,6 +293,17 @@ def _later_minor() -> Parts:
     return parts
 
 
+def _optional_keys() -> Parts:
+    """Schemes that are no text, and manifests that know nothing of the catalog's optional keys."""
+    builder = Builder()
+    builder.member("a", [Tensor(name, "U8", [4], 4, [stored(b"abcd")]) for name in "tuvw"])
+    parts = builder.parts()
+    values: list[object] = ["int8-row", 4, ["int8-row"], None]
+    for tensor, scheme in zip(parts.catalog["tensors"], values, strict=True):
+        tensor |= {"scheme": scheme, "references": scheme}
+    return parts
+
+
 def _large_index() -> Parts:
     """An index above 64 KiB, most of it a key that this version does not know: opening takes two reads."""
     builder = Builder()
@@ -344,6 +355,7 @@ _SINGLE: Final = (
     ("verbatim", "verbatim extents around tensors, metadata, an unknown GGML type", _verbatim),
     ("tiny-chunks", "400 chunks of 1 to 5 bytes", _tiny_chunks),
     ("optional-sections", "optional sections of unknown kinds", _optional_sections),
+    ("optional-keys", "optional keys of other types, and manifests without them", _optional_keys),
     ("minor-version", "format version 1.77 with unknown keys and an unknown section", _later_minor),
     ("large-index", "an index above 64 KiB", _large_index),
     ("record-order", "records in another order than the chunk table", _order),
