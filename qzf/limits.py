@@ -18,10 +18,10 @@ DEFAULT_CHUNK: Final = 512 * KIB
 #: Whole index, stored. 2 GiB serve 29 million chunks: 15 TB of weights at the default chunk size.
 MAX_INDEX: Final = 2048 * MIB
 #: Catalog or manifest JSON once decompressed; the 277,000 tensors of a sharded mixture-of-experts checkpoint
-#: in GPTQ take 80 MB.
+#: in GPTQ take 87 MB.
 MAX_CATALOG: Final = 256 * MIB
 #: Values in that JSON, by its commas, colons and brackets: each may take some 60 bytes in memory, a gigabyte
-#: for all, and a few KiB of zstd could otherwise ask for more. The same tensors take 8.93 million.
+#: for all, and a few KiB of zstd could otherwise ask for more. The same tensors take 9.48 million.
 MAX_CATALOG_VALUES: Final = 1 << 24
 #: Nesting of metadata, which other languages parse by recursion.
 MAX_METADATA_DEPTH: Final = 64
@@ -90,3 +90,10 @@ METADATA_MAX_FULL: Final = 64 * MIB
 MAX_PARTS: Final = 99_999
 #: A safetensors index (model.safetensors.index.json); those of the largest models have about 10 MiB.
 MAX_SHARD_INDEX: Final = 256 * MIB
+#: A configuration beside a checkpoint (config.json), which is read for its quantization only: those that list
+#: every module come to some 100 KiB. What is larger is passed over.
+MAX_QUANT_CONFIG: Final = 4 * MIB
+#: JSON values in it, as for a safetensors header.
+MAX_QUANT_CONFIG_VALUES: Final = 1 << 18
+#: Pairs of bits and group size in it, each of which is tried on every weight; real files have one to three.
+MAX_QUANT_CONFIG_GROUPS: Final = 16

@@ -25,6 +25,7 @@ from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.recipe import Cut, check_chunk_size, cuts, effort
 from qzf.ops.reports import PackReport
 from qzf.ops.sampling import Models
+from qzf.ops.schemes import name_schemes
 from qzf.ops.sources import SourceFile, find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.storage import FileIdentity, FileSource, StrPath
@@ -85,8 +86,9 @@ def pack(
     ``level``: ``fast``, ``default`` or ``max``. ``chunk_size`` in bytes. ``opaque`` packs every file as
     plain bytes, malformed ones too.
 
-    The result depends on the sources, ``level``, ``chunk_size``, ``opaque`` and the versions of qzf and zstd,
-    not on ``threads`` or the machine. Raises ``SourceError`` for input that breaks its format,
+    The result depends on the sources, on the ``config.json`` beside a safetensors file where its shapes leave
+    a quantization scheme open, on ``level``, ``chunk_size``, ``opaque`` and the versions of qzf and zstd, not
+    on ``threads`` or the machine. Raises ``SourceError`` for input that breaks its format,
     ``SourceChangedError``, ``OptionError``; ``OSError`` passes through.
     """
     started = time.perf_counter()
@@ -136,12 +138,15 @@ def _output_path(out: StrPath, sources: Sequence[StrPath]) -> Path:
 
 def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:
     """Describe all sources before anything is written, so that bad input costs nothing."""
-    members, tensors = [], 0
-    for ordinal, file in enumerate(files):
+    specs, identities = [], []
+    for file in files:
         with FileSource(file.path) as source:
-            spec = describe(source, file.name, opaque=opaque)
-            members.append(_Member(file, spec, source.identity, ordinal, tensors))
-            tensors += len(spec.tensors)
+            specs.append(describe(source, file.name, opaque=opaque))
+            identities.append(source.identity)
+    members, tensors = [], 0
+    for ordinal, spec in enumerate(name_schemes(files, specs)):
+        members.append(_Member(files[ordinal], spec, identities[ordinal], ordinal, tensors))
+        tensors += len(spec.tensors)
     return members
 
 
