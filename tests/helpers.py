@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import click.testing
+import numpy as np
 
 from qzf.quant import BY_NUMBER
+from qzf.transforms import quant_stats
+from qzf.transforms.layouts import BY_NAME
+from qzf.transforms.modeled import SCHEMAS, QuantChunks, SharedTable, ValuesChunks
+from qzf.transforms.quant_table import QuantTable, column_classes
+from qzf.transforms.values_table import FORMS, Symbols, histograms, keys, make_table
 
 SOURCES = Path(__file__).resolve().parents[1] / "fixtures" / "sources"
 
@@ -149,3 +155,60 @@ def flip(container: Path, *places: int) -> Path:
     copy = Path("damaged.qzf")
     copy.write_bytes(data)
     return copy
+
+
+# --- chunks that are coded by models --------------------------------------------------------------
+
+#: Ids of the tables that the chunks below name: the model, and classes of columns.
+MODEL, COLUMNS = 5, 6
+
+
+def weights(rows: int, columns: int, seed: int = 1, spread: float = 0.0) -> np.ndarray[Any, np.dtype[Any]]:
+    """Bell-shaped float32 numbers, (rows, columns); with ``spread`` columns have different scales."""
+    draw = np.random.default_rng(seed)
+    scales = np.exp(spread * draw.standard_normal(columns)) / 50
+    return (draw.standard_normal((rows, columns)) * scales).astype(np.float32)
+
+
+def quantized(dtype: str, rows: int, columns: int, seed: int = 1, spread: float = 0.0) -> bytes:
+    """``weights`` as blocks of a GGML type, by llama.cpp's own quantizer."""
+    from gguf import GGMLQuantizationType
+
+    from tools.sources.ggml import quantize
+
+    numbers = weights(rows, columns, seed, spread)
+    return quantize(GGMLQuantizationType[dtype], numbers, np.ones(columns, np.float32)).tobytes()
+
+
+def quant_chunks(
+    dtype: str, data: bytes, row_blocks: int, classes: int = 1
+) -> tuple[QuantChunks, dict[int, SharedTable]]:
+    """How ``data``, blocks of this type, may be coded by a model made from them; and its tables by id."""
+    schema = SCHEMAS[dtype]
+    columns = None
+    if classes > 1:
+        columns = column_classes(quant_stats.deviations(schema, data, row_blocks), classes)
+    table = QuantTable.plan(
+        schema, quant_stats.has_extrema(schema, data), *quant_stats.numbers(schema, data), classes
+    )
+    even = SharedTable(table.dump()).quant(dtype)
+    counted = quant_stats.count(table, even, columns, data, row_blocks)
+    assert counted is not None
+    heads, codes = counted
+    tables = {MODEL: SharedTable(table.dump(table.merge_contexts(heads), codes))}
+    if columns is not None:
+        tables[COLUMNS] = SharedTable(columns)
+    model = tables[MODEL].quant(dtype)
+    chunks = QuantChunks(schema, BY_NAME[dtype].wire_id, tuple(tables), model, columns, row_blocks)
+    return chunks, tables
+
+
+def values_chunks(
+    dtype: str, data: bytes, segment: int = 64, contexts: int = 3
+) -> tuple[ValuesChunks, dict[int, SharedTable]]:
+    """How ``data``, numbers of this dtype, may be coded by a model made from them; and its table by id."""
+    form = FORMS[dtype]
+    found = keys(form, data)
+    symbols = Symbols.of(form, np.bincount(found, minlength=1 << form.key_bits).astype(np.int64))
+    table = SharedTable(make_table(form, symbols, histograms(symbols.map(form)[found], segment), contexts))
+    return ValuesChunks(form.layout, (MODEL,), table.values(), segment), {MODEL: table}
