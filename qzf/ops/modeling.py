@@ -5,7 +5,7 @@ All tensors of a type share a model, so that small chunks cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from qzf.container.payload import Effort
@@ -25,7 +25,7 @@ _LEAST: Final = 16 << 10
 
 
 def build_models(
-    member: MemberSpec, cuts: Sequence[Cut], source: ByteSource, effort: Effort, first_id: int, threads: int
+    member: MemberSpec, cuts: Iterable[Cut], source: ByteSource, effort: Effort, first_id: int, threads: int
 ) -> Models:
     """Models for the chunks ``cuts`` of a member; table ids count from ``first_id``.
 

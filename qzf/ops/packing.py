@@ -162,14 +162,17 @@ def _jobs(
         opened.callback(source.close)
         if source.identity != member.identity:
             raise SourceChangedError("the file has changed since it was looked at", file=source.name)
-        pieces = list(cuts(member.spec, chunk_size))
         models = Models()
         if trying.models:
+            pieces = cuts(member.spec, chunk_size)
             models = build_models(member.spec, pieces, source, trying, tables, workers)
         tables += len(models.tables)
-        for cut in pieces[:-1]:
-            yield _Job(member, source, cut, False, models)
-        yield _Job(member, source, pieces[-1] if pieces else None, True, models)
+        waiting: Cut | None = None
+        for cut in cuts(member.spec, chunk_size):
+            if waiting is not None:
+                yield _Job(member, source, waiting, False, models)
+            waiting = cut
+        yield _Job(member, source, waiting, True, models)
 
 
 def _encode(job: _Job, effort: Effort, salt: int) -> tuple[_Job, bytes, EncodedChunk | None]:

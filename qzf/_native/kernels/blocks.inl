@@ -251,45 +251,41 @@ void split(const BlockShape& shape, const uint8_t* blocks, size_t n, const Block
 
 // --- merging ------------------------------------------------------------------------------------------------
 
-// Codes of one lane in registers: element e of 32 is a nibble of one of two words, and with kBits = 5 bit e of
-// `mask` too.
+// Codes of one lane in place, without a branch on where they are: element e of 32 is a half of byte e mod 16 of
+// `qs`, and with kBits = 5 bit e of `mask` too.
 template <unsigned kBits>
 struct Lane32 {
-  uint64_t words[2];
+  uint8_t* qs;
   uint32_t mask;
 
-  static unsigned shift(size_t e) { return static_cast<unsigned>(e % 8 * 8 + e / 16 * 4); }
-  unsigned get(size_t e) const {
-    const uint64_t word = e & 8 ? words[1] : words[0];
-    return static_cast<unsigned>(word >> shift(e) & 15) | (kBits == 5 ? (mask >> e & 1u) << 4 : 0u);
+  unsigned get(unsigned e) const {
+    return (qs[e % 16] >> e / 16 * 4 & 15u) | (kBits == 5 ? (mask >> e & 1u) << 4 : 0u);
   }
-  void set(size_t e, unsigned code) {
-    const uint64_t hole = uint64_t{15} << shift(e), bits = uint64_t{code & 15} << shift(e);
-    const uint64_t second = 0 - uint64_t{e >> 3 & 1};  // all ones: the second word
-    words[0] = (words[0] & ~(hole & ~second)) | (bits & ~second);
-    words[1] = (words[1] & ~(hole & second)) | (bits & second);
+  void set(unsigned e, unsigned code) {
+    const unsigned shift = e / 16 * 4;
+    qs[e % 16] = byte((qs[e % 16] & ~(15u << shift)) | (code & 15u) << shift);
     if (kBits == 5) mask = (mask & ~(1u << e)) | code >> 4 << e;
   }
 };
 
-// Undoes the exchange of the extrema with the last elements: `count` of them, their values first to last.
-template <unsigned kBits>
-inline bool put_extrema(Lane32<kBits>& lane, unsigned count, unsigned position, unsigned low, unsigned high) {
+// Undoes the exchange of the extrema with the last elements, which hold nothing yet.
+template <unsigned kBits, unsigned kExtrema>
+inline bool put_extrema(Lane32<kBits>& lane, unsigned position, unsigned low, unsigned high) {
   const unsigned first = position & 31, second = position >> 5;
-  if (count == 2) {
-    if (second == 31) return false;
+  if (kExtrema == 2) {
     lane.set(30, lane.get(second));
     lane.set(second, high);
   }
   lane.set(31, lane.get(first));
   lane.set(first, low);
-  return true;
+  return kExtrema == 1 || second != 31;
 }
 
 // Q4_0, Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4: `kScale` bytes of scales, a mask with kBits = 5, then the nibbles.
 template <unsigned kBits, unsigned kExtrema, unsigned kNeutral, size_t kScale>
 bool merge_legacy(const BlockScales& s, const BlockCodes& c, size_t n, uint8_t* b) {
   constexpr size_t kMask = kBits == 5 ? 4 : 0, kSize = kScale + kMask + 16;
+  bool ok = true;
   for (size_t i = 0; i < n; ++i, b += kSize) {
     if (kScale == 1) b[0] = s.scales[i];
     if (kScale >= 2) store16(b, s.numbers[0][i]);
@@ -298,16 +294,14 @@ bool merge_legacy(const BlockScales& s, const BlockCodes& c, size_t n, uint8_t* 
     std::memcpy(qs, c.records + 16 * i, 16);
     if (kBits == 5) std::memcpy(b + kScale, c.highs + 4 * i, 4);
     if (kExtrema == 0 || c.positions == nullptr) continue;
-    Lane32<kBits> lane{{load64(c.records + 16 * i), load64(c.records + 16 * i + 8)},
-                       kBits == 5 ? load32(c.highs + 4 * i) : 0u};
+    Lane32<kBits> lane{qs, kBits == 5 ? load32(c.highs + 4 * i) : 0u};
     const bool zero = (s.numbers[0][i] & 0x7fff) == 0;
     const unsigned low = zero ? kNeutral : 0, high = zero ? 0 : (1u << kBits) - 1;
     const unsigned position = get_bits(c.positions, 5 * kExtrema * i, 5 * kExtrema);
-    if (!put_extrema<kBits>(lane, kExtrema, position, low, high)) return false;
-    std::memcpy(qs, lane.words, 16);
+    ok &= put_extrema<kBits, kExtrema>(lane, position, low, high);
     if (kBits == 5) store32(b + kScale, lane.mask);
   }
-  return true;
+  return ok;
 }
 
 void merge_q8_0(const BlockScales& s, const BlockCodes& c, size_t n, uint8_t* b) {

@@ -39,7 +39,7 @@ void min_contexts(const Isa& isa, const QuantModel& model, size_t n, QuantScratc
               static_cast<uint16_t>(s.numbers[1][i] & 0x7fff));
   }
   isa.blocks->index(s.logs.data(), divisors, 4096, 7, 127, n * lanes, s.index.data());
-  for (size_t lane = 0; lane < n * lanes; ++lane) s.contexts[lane] = model.min_contexts[s.index[lane]];
+  map_index(model.min_contexts, s.index.data(), n * lanes, s.contexts.data());
 }
 
 // --- decoding

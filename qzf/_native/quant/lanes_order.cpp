@@ -61,6 +61,10 @@ void minimum_logs(const QuantSchema& schema, size_t n, QuantScratch& s) {
   lane_logs(s.numbers[1].data(), mins, logs, n, schema.lanes(), s.min_logs.data());
 }
 
+void add_mapped(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __restrict out) {
+  for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(out[i] + map[index[i]]);
+}
+
 // The part of the keys that the ratio of minimum and scale gives.
 void ratio_keys(const Isa& isa, const QuantModel& model, size_t n, QuantScratch& s) {
   const size_t lanes = n * model.schema.lanes();
@@ -70,7 +74,7 @@ void ratio_keys(const Isa& isa, const QuantModel& model, size_t n, QuantScratch&
   }
   minimum_logs(model.schema, n, s);
   isa.blocks->index(s.min_logs.data(), s.logs.data(), 2048, 6, 127, lanes, s.index.data());
-  for (size_t lane = 0; lane < lanes; ++lane) s.keys[lane] = model.ratio_keys[s.index[lane]];
+  map_index(model.ratio_keys, s.index.data(), lanes, s.keys.data());
 }
 
 // The part that the scale's residual against its row and its column gives: scale - row mean - column mean +
@@ -100,8 +104,7 @@ void residual_keys(const Isa& isa, const QuantModel& model, size_t rows, size_t 
     const int32_t add = 2048 + grand - static_cast<int32_t>(sum / row);
     isa.blocks->index(logs, s.means.data(), add, 6, 63, row, s.index.data() + r * row);
   }
-  for (size_t lane = 0; lane < rows * row; ++lane)
-    s.keys[lane] = static_cast<uint8_t>(s.keys[lane] + map[s.index[lane]]);
+  add_mapped(map, s.index.data(), rows * row, s.keys.data());
 }
 
 constexpr size_t kParts = 4;
@@ -143,6 +146,10 @@ void sort_lanes(unsigned keys, size_t lanes, size_t columns, QuantScratch& s) {
 }
 
 }  // namespace
+
+void map_index(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __restrict out) {
+  for (size_t i = 0; i < n; ++i) out[i] = map[index[i]];
+}
 
 const uint16_t (&kLog1024)[256] = kTable.values;
 

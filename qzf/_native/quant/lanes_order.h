@@ -30,6 +30,9 @@ QuantScratch& quant_scratch();
 // log2 in 1/1024 of an octave, as the bits of a float have it, plus 1024; 0 for 0.
 extern const std::uint16_t (&kLog1024)[256];
 
+// out[i] = map[index[i]].
+void map_index(const std::uint8_t* map, const std::uint8_t* index, std::size_t n, std::uint8_t* out);
+
 // Fills logs from the first number and the integer scales.
 void scale_logs(const QuantSchema& schema, std::size_t n, QuantScratch& scratch);
 
