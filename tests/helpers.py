@@ -94,7 +94,7 @@ def gguf_file(
         out += u32(tensor.type_number) + u64(offset)
         content = tensor.content()
         # What a hostile offset points to cannot be there.
-        if offset <= 1 << 20:
+        if tensor.offset is None or offset <= 1 << 20:
             data += bytes(max(0, offset + len(content) - len(data)))
             data[offset : offset + len(content)] = content
     if tensors:
@@ -164,10 +164,10 @@ MODEL, COLUMNS = 5, 6
 
 
 def weights(rows: int, columns: int, seed: int = 1, spread: float = 0.0) -> np.ndarray[Any, np.dtype[Any]]:
-    """Bell-shaped float32 numbers, (rows, columns); with ``spread`` columns have different scales."""
+    """Heavy-tailed float32 numbers, (rows, columns); with ``spread`` columns have different scales."""
     draw = np.random.default_rng(seed)
     scales = np.exp(spread * draw.standard_normal(columns)) / 50
-    return (draw.standard_normal((rows, columns)) * scales).astype(np.float32)
+    return (draw.standard_t(3, (rows, columns)) * scales).astype(np.float32)
 
 
 def quantized(dtype: str, rows: int, columns: int, seed: int = 1, spread: float = 0.0) -> bytes:

@@ -12,11 +12,11 @@ from qzf.transforms.values_table import Form, Ints, Symbols, histograms, keys, m
 
 __all__ = ["model_values"]
 
-_CONTEXTS: Final = 8
+_CONTEXTS: Final = 16
 #: Numbers of a segment: a row, where that is near; and segments that are looked at for contexts.
 _SEGMENT: Final = 256
 _LONGEST: Final = 512
-_MOST_SEGMENTS: Final = 6000
+_MOST_SEGMENTS: Final = 8000
 
 
 def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> None:

@@ -19,10 +19,8 @@ __all__ = ["RECORD", "Chunks", "Models", "Piece"]
 
 _T = TypeVar("_T")
 
-#: Chunks that are looked at: a share of them, but no fewer and no more than this.
-_SHARE: Final = 8
-_FEWEST: Final = 16
-_MOST: Final = 64
+#: Chunks of a type that are looked at: enough to meet most of a model's tensors.
+_SAMPLED: Final = 64
 #: What a shared table costs beside its content, in bytes: record header, index entry, padding.
 RECORD: Final = 176
 #: Types smaller than this may not be worth their table, so that is measured.
@@ -60,7 +58,7 @@ class Chunks:
 
     def sample(self, pieces: Sequence[Piece]) -> list[Piece]:
         """Some of these chunks, evenly spread."""
-        count = min(len(pieces), max(len(pieces) // _SHARE, _FEWEST), _MOST)
+        count = min(len(pieces), _SAMPLED)
         return [pieces[(2 * i + 1) * len(pieces) // (2 * count)] for i in range(count)]
 
     def map(self, work: Callable[[Piece, bytes], _T], pieces: Iterable[Piece]) -> list[_T]:

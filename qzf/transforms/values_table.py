@@ -27,7 +27,7 @@ _HEAD: Final = struct.Struct("<BBHHBB")
 _KIND: Final = 2
 _SUM: Final = 4096
 #: Rounds of k-means.
-_ROUNDS: Final = 6
+_ROUNDS: Final = 8
 #: A key is given a symbol of its own where at least one in this many has it; what a frequency can tell.
 _RARE: Final = 8192
 

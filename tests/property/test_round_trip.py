@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import random
 import tempfile
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +26,20 @@ from qzf.limits import MIN_CHUNK
 from qzf.model import Extent, MemberSpec, TensorSpec
 from qzf.ops.recipe import LEVELS, cuts
 from qzf.storage import MemorySource
-from qzf.transforms.layouts import BY_ID, BY_NAME
-from tests.helpers import GgufTensor, entry, gguf_file, safetensors_file
+from qzf.transforms import modeled
+from qzf.transforms.layouts import BY_ID, BY_NAME, Layout
+from qzf.transforms.modeled import ChunkModel, QuantChunks, SharedTable, ValuesChunks
+from qzf.transforms.values_table import FORMS
+from tests.helpers import (
+    GgufTensor,
+    entry,
+    gguf_file,
+    quant_chunks,
+    quantized,
+    safetensors_file,
+    values_chunks,
+    weights,
+)
 from tools.vectors.builder import noise, skewed
 
 #: Lengths and contents of data, from incompressible to constant.
@@ -154,14 +170,102 @@ def test_payloads_decode_to_what_was_encoded(
     body = b"".join(bytes(part) for part in coded.parts)
     assert len(body) == coded.size <= len(data)
 
-    def load(ident: int) -> bytes:
+    def load(ident: int) -> SharedTable:
         assert table is not None and ident == 5
-        return bytes(table[1])
+        return SharedTable(bytes(table[1]))
 
     assert decode(coded.transform, coded.layout, memoryview(body), len(data), load) == data
     out = bytearray(len(data))
     decode(coded.transform, coded.layout, memoryview(body), len(data), load, memoryview(out))
     assert out == data
+
+
+#: How bytes are made that a model may or may not suit: like those that it was made from, or not at all.
+LIKE = st.sampled_from(["same", "other", "damaged", "noise", "zero"])
+
+
+def _made(kind: str, source: bytes, unit: int, units: int, draw: random.Random) -> bytes:
+    """``units`` blocks or numbers of ``unit`` bytes each."""
+    size = unit * units
+    if kind == "noise":
+        return draw.randbytes(size)
+    if kind == "zero":
+        return bytes(size)
+    first = 0 if kind == "same" else draw.randrange(len(source) // unit) * unit
+    data = bytearray((source[first:] + source * (size // len(source) + 1))[:size])
+    for _ in range(3 if kind == "damaged" else 0):
+        data[draw.randrange(size)] = draw.randrange(256)
+    return bytes(data)
+
+
+def _check_model(
+    model: ChunkModel, tables: dict[int, SharedTable], data: bytes, layout: Layout, effort: Effort
+) -> None:
+    """By the model or otherwise, a payload is no larger than what it holds, and decodes to it."""
+    coded = encode(data, layout, effort, None, model)
+    body = b"".join(bytes(part) for part in coded.parts)
+    assert len(body) == coded.size <= len(data)
+    assert decode(coded.transform, coded.layout, memoryview(body), len(data), tables.__getitem__) == data
+    # The model alone, also where that makes the data larger.
+    streams = model.encode(data)
+    if streams is not None:
+        out = bytearray(len(data))
+        modeled.decode(model.transform, layout, streams, list(tables.values()), memoryview(out))
+        assert out == data
+
+
+@cache
+def _quant(dtype: str, classes: int) -> tuple[bytes, QuantChunks, dict[int, SharedTable]]:
+    data = quantized(dtype, 40, 512, spread=float(classes > 1))
+    return data, *quant_chunks(dtype, data, 512 // modeled.SCHEMAS[dtype].codes, classes)
+
+
+@given(
+    st.sampled_from(sorted(modeled.SCHEMAS)),
+    st.sampled_from([1, 4]),
+    LIKE,
+    st.integers(1, 300),
+    st.sampled_from(list(LEVELS.values())),
+    st.randoms(use_true_random=False),
+)
+def test_blocks_decode_whatever_model_was_tried(
+    dtype: str, classes: int, kind: str, blocks: int, effort: Effort, draw: random.Random
+) -> None:
+    source, model, tables = _quant(dtype, classes)
+    data = _made(kind, source, model.schema.size, blocks, draw)
+    _check_model(model, tables, data, BY_NAME[dtype], effort)
+    if classes > 1:  # whole rows, which alone have columns
+        row = model.row_blocks * model.schema.size
+        _check_model(model, tables, _made(kind, source, row, 1 + blocks // 20, draw), BY_NAME[dtype], effort)
+
+
+@cache
+def _values(dtype: str, contexts: int) -> tuple[bytes, ValuesChunks, dict[int, SharedTable]]:
+    if dtype == "I8":
+        data = quantized("I8", 40, 128)
+    else:
+        numbers = weights(40, 128)
+        data = (numbers.astype(np.float16) if dtype == "F16" else numbers).tobytes()
+        if dtype == "BF16":
+            data = (numbers.view(np.uint32) >> 16).astype(np.uint16).tobytes()
+    return data, *values_chunks(dtype, data, 128, contexts)
+
+
+@given(
+    st.sampled_from(["F32", "F16", "BF16", "I8"]),
+    st.sampled_from([1, 5]),
+    LIKE,
+    st.integers(1, 2000),
+    st.integers(1, 2047),
+    st.sampled_from(list(LEVELS.values())),
+    st.randoms(use_true_random=False),
+)
+def test_numbers_decode_whatever_model_was_tried(
+    dtype: str, contexts: int, kind: str, count: int, segment: int, effort: Effort, draw: random.Random
+) -> None:
+    source, model, tables = _values(dtype, contexts)
+    data = _made(kind, source, FORMS[dtype].width, count, draw)
+    _check_model(replace(model, segment=32 * segment), tables, data, BY_ID[model.layout], effort)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
