@@ -189,7 +189,8 @@ class ValuesChunks:
 
 def _smaller(stream: bytes, *, probe: bool) -> CodedStream:
     """The stream raw, or as a zstd frame where that is smaller; with ``probe`` only if a part of it was."""
-    zstd, part = codec(Codec.ZSTD), stream[len(stream) // 2 :][:_PROBE]
+    zstd, middle = codec(Codec.ZSTD), len(stream) // 2
+    part = stream[middle : middle + _PROBE]
     if not probe or len(zstd.encode(part, HUFFMAN, None)) < 0.9 * len(part):
         coded = zstd.encode(stream, HUFFMAN, None)
         if len(coded) < len(stream):

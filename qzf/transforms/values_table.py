@@ -125,9 +125,9 @@ def make_table(form: Form, symbols: Symbols, segments: Ints, contexts: int) -> b
 
 
 @cache
-def _logs() -> Ints:
+def _logs() -> npt.NDArray[np.float64]:
     """Cost of a symbol by its frequency, in 1/256 bit; whole numbers, so that sums are exact."""
-    return np.array([1 << 14] + [round(256 * (12 - math.log2(f))) for f in range(1, _SUM)], np.int64)
+    return np.array([1 << 14] + [round(256 * (12 - math.log2(f))) for f in range(1, _SUM)], np.float64)
 
 
 def _contexts(segments: Ints, contexts: int, symbols: Symbols) -> Ints:
@@ -136,6 +136,7 @@ def _contexts(segments: Ints, contexts: int, symbols: Symbols) -> Ints:
     Every row has some for the last symbol, which stands for any key; where there is none such, for all.
     """
     everything = segments.sum(axis=0)
+    floats = segments.astype(np.float64)  # products and sums of whole numbers: exact, and by BLAS
     # Start from segments in the order of their mean symbol, in parts of equal number.
     weights = segments @ np.arange(256, dtype=np.int64)
     rank = np.lexsort((np.arange(len(segments)), weights * 256 // np.maximum(segments.sum(axis=1), 1)))
@@ -148,5 +149,5 @@ def _contexts(segments: Ints, contexts: int, symbols: Symbols) -> Ints:
         rows[:, symbols.plain + len(symbols.coarse) - 1] += 1
         rows[(rows > 0).sum(axis=1) < 2, 0] += 1  # else another would be made up, which may be no symbol
         frequencies = quantize(rows, _SUM, every=not symbols.coarse)
-        chosen = (segments @ _logs()[frequencies].T).argmin(axis=1)
+        chosen = (floats @ _logs()[frequencies].T).argmin(axis=1)
     return frequencies

@@ -123,16 +123,39 @@ void values_keys(const Isa& isa, Form form, const uint8_t* numbers, size_t n, ui
 
 namespace {
 
-// The context that codes these symbols at least cost; -1 where none can.
-int best_context(const ValuesModel& model, const uint8_t* symbols, size_t n) {
-  constexpr size_t kPadded = ValuesModel::kContextsPadded;
+// The context that codes these symbols at least cost.
+size_t best_context(const ValuesModel& model, const uint8_t* symbols, size_t n) {
+  constexpr size_t kPadded = ValuesModel::kContextsPadded, kFit = 0xffff / ValuesModel::kMostCost;
+  const uint16_t* costs = model.costs.data();
   uint32_t sums[kPadded] = {};
-  for (size_t i = 0; i < n; ++i) {
-    const uint16_t* costs = model.costs.data() + symbols[i] * kPadded;
-    for (size_t c = 0; c < kPadded; ++c) sums[c] += costs[c];
+  for (size_t first = 0; first < n; first += kFit) {
+    uint16_t part[kPadded] = {};
+    for (size_t i = first; i < std::min(first + kFit, n); ++i) {
+      const uint16_t* cost = costs + symbols[i] * kPadded;
+      for (size_t c = 0; c < kPadded; ++c) part[c] = static_cast<uint16_t>(part[c] + cost[c]);
+    }
+    for (size_t c = 0; c < kPadded; ++c) sums[c] += part[c];
   }
-  const auto best = std::min_element(sums, sums + model.contexts);
-  return static_cast<int>(best - sums);
+  return static_cast<size_t>(std::min_element(sums, sums + model.contexts) - sums);
+}
+
+// Replaces symbols that the context cannot code by the escape, and notes the extra bits of those that stand
+// for several keys. False where there is no way.
+bool write_extras(const ValuesModel& model, size_t context, const uint16_t* keys, size_t n, uint8_t* symbols,
+                  BitWriter& extras) {
+  const uint8_t* special = model.special.data() + 256 * context;
+  const uint16_t* frequency = model.codes[context].frequency;
+  for (size_t i = 0; i < n; ++i) {
+    if (!special[symbols[i]]) continue;
+    if (frequency[symbols[i]] == 0) {
+      if (model.escape < 0 || frequency[model.escape] == 0) return false;
+      symbols[i] = static_cast<uint8_t>(model.escape);
+    }
+    if (symbols[i] < model.plain) continue;
+    const ValuesModel::Coarse& coarse = model.coarse[symbols[i] - model.plain];
+    extras.put(static_cast<uint32_t>(keys[i] - coarse.base), coarse.bits);
+  }
+  return true;
 }
 
 }  // namespace
@@ -155,22 +178,16 @@ bool values_encode(const Isa& isa, const ValuesModel& model, const uint8_t* numb
       std::any_of(s.keys.begin(), s.keys.end(), [&](uint16_t key) { return !model.known[key]; })) {
     return false;
   }
-  for (size_t i = 0; i < n; ++i) s.symbols[i] = model.symbols[s.keys[i]];
+  uint8_t* symbols = s.symbols.data();
+  const uint16_t* keys = s.keys.data();
+  const uint8_t* by_key = model.symbols.data();
+  for (size_t i = 0; i < n; ++i) symbols[i] = by_key[keys[i]];
   out.classes = {static_cast<uint8_t>(segment), static_cast<uint8_t>(segment >> 8)};
   BitWriter extras(out.extras);
   for (size_t first = 0; first < n; first += segment) {
     const size_t count = std::min(segment, n - first);
-    const int context = best_context(model, s.symbols.data() + first, count);
-    const RansCode& code = model.codes[static_cast<size_t>(context)];
-    for (size_t i = first; i < first + count; ++i) {
-      if (code.frequency[s.symbols[i]] == 0) {
-        if (model.escape < 0 || code.frequency[model.escape] == 0) return false;
-        s.symbols[i] = static_cast<uint8_t>(model.escape);
-      }
-      if (s.symbols[i] < model.plain) continue;
-      const ValuesModel::Coarse& coarse = model.coarse[s.symbols[i] - model.plain];
-      extras.put(s.keys[i] - coarse.base, coarse.bits);
-    }
+    const size_t context = best_context(model, symbols + first, count);
+    if (!write_extras(model, context, keys + first, count, symbols + first, extras)) return false;
     out.classes.push_back(static_cast<uint8_t>(context));
   }
   extras.finish();

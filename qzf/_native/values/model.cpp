@@ -15,7 +15,6 @@ using std::uint8_t;
 
 namespace {
 constexpr uint8_t kKind = 2;
-constexpr uint16_t kNever = 0xffff;  // cost of a symbol without frequency
 }  // namespace
 
 FormSizes form_sizes(Form form) {
@@ -90,19 +89,20 @@ void ValuesModel::prepare_encoding() {
   std::transform(reach.begin(), reach.end(), known.begin(), [](uint8_t bits) { return bits != 255; });
   complete = std::all_of(known.begin(), known.end(), [](uint8_t yes) { return yes != 0; });
   uint16_t logs[kRansSlots];
-  logs[0] = kNever;
+  logs[0] = kMostCost;
   for (size_t f = 1; f < kRansSlots; ++f) {
-    logs[f] = static_cast<uint16_t>(std::lround(256 * (12 - std::log2(static_cast<double>(f)))));
+    logs[f] = static_cast<uint16_t>(std::lround(16 * (12 - std::log2(static_cast<double>(f)))));
   }
-  costs.assign(256 * kContextsPadded, kNever);
+  costs.assign(256 * kContextsPadded, kMostCost);
+  special.assign(256 * contexts, 0);
   for (size_t c = 0; c < contexts; ++c) {
-    for (size_t s = 0; s < 256; ++s) costs[s * kContextsPadded + c] = logs[frequencies_[256 * c + s]];
-    const size_t e = escape < 0 ? 256 : static_cast<size_t>(escape);
-    for (size_t s = 0; e < 256 && s < 256; ++s) {  // what has no frequency is coded by the escape
-      uint16_t& cost = costs[s * kContextsPadded + c];
-      if (cost == kNever && costs[e * kContextsPadded + c] != kNever) {
-        cost = static_cast<uint16_t>(costs[e * kContextsPadded + c] + 256 * form_sizes(form).key_bits);
-      }
+    const uint16_t* frequencies = frequencies_.data() + 256 * c;
+    const unsigned by_escape =
+        escape < 0 ? kMostCost : logs[frequencies[escape]] + 16 * form_sizes(form).key_bits;
+    for (size_t s = 0; s < 256; ++s) {  // what has no frequency is coded by the escape
+      const unsigned cost = frequencies[s] != 0 ? logs[frequencies[s]] : by_escape;
+      costs[s * kContextsPadded + c] = static_cast<uint16_t>(std::min<unsigned>(cost, kMostCost));
+      special[256 * c + s] = frequencies[s] == 0 || s >= plain;
     }
   }
   codes.resize(contexts);

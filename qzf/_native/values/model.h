@@ -45,12 +45,14 @@ class ValuesModel {
   void prepare_encoding();
   std::vector<RansCode> codes;
   std::vector<std::uint8_t> symbols;  // by key: the symbol that stands for fewest keys
-  std::vector<std::uint16_t> costs;   // by symbol, then by context: 1/256 bits; kContextsPadded a symbol
+  std::vector<std::uint16_t> costs;   // by symbol, then by context: 1/16 bits; kContextsPadded a symbol
+  std::vector<std::uint8_t> special;  // by context, then by symbol: no frequency, or stands for several keys
   std::vector<std::uint8_t> known;    // by key: whether there is such a symbol
   bool complete = false;              // there is one for every key
   int escape = -1;                    // the symbol that stands for all keys
 
   static constexpr std::size_t kContextsPadded = 16;
+  static constexpr std::uint16_t kMostCost = 16 * 30;  // of any symbol: 128 of them fit 16 bits
 
  private:
   std::vector<std::uint16_t> frequencies_;
