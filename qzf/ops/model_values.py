@@ -13,6 +13,8 @@ from qzf.transforms.values_table import Form, Ints, Symbols, histograms, keys, m
 __all__ = ["model_values"]
 
 _CONTEXTS: Final = 16
+#: Numbers that pay for a further context, whose frequencies take some 250 bytes.
+_NUMBERS: Final = 30_000
 #: Numbers of a segment: a row, where that is near; and segments that are looked at for contexts.
 _SEGMENT: Final = 256
 _LONGEST: Final = 512
@@ -41,7 +43,8 @@ def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> N
     seen = np.concatenate(chunks.map(segments, sampled))
     if not len(seen):
         return
-    contexts = int(np.clip(len(seen) // 16, 1, _CONTEXTS))
+    numbers = sum(piece.size for piece in pieces) // form.width
+    contexts = int(np.clip(min(len(seen) // 16, numbers // _NUMBERS), 1, _CONTEXTS))
     table = make_table(form, symbols, seen, contexts)
     model, ident = SharedTable(table).values(), first_id + len(models.tables)
     shared: dict[int, ChunkModel] = {
