@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import qzf
+from qzf.container.payload import decode, no_table
 from qzf.errors import QzfError
 from tools.make_vectors import folders
 from tools.vectors.builder import sync_manifests
-from tools.vectors.parts import Parts, Record, seal, take_apart
+from tools.vectors.parts import CHUNK, TABLE, Parts, Record, seal, take_apart, xxh3
 
 VECTORS = folders()["vectors"]
 #: Small vectors that together have all kinds of records, transforms, codecs and catalog entries.
@@ -32,6 +34,15 @@ SEEDS = [
         "layout-001-planes2",
         "zstd-frames",
         "no-members",
+        "quant-columns",
+        "quant-one-group",
+        "quant-no-extrema",
+        "quant-nvfp4",
+        "quant-q4_1",
+        "quant-tq2_0",
+        "values-bf16",
+        "values-f32",
+        "values-i8",
     )
 ]
 #: Widths of the fields that are changed, in bits.
@@ -51,6 +62,44 @@ RECORD_FIELDS = {
 ENTRY_FIELDS = {"transform": 8, "layout": 16, "offset": 64, "decoded_size": 32, "stored_size": 32}
 HEAD_FIELDS = {"chunk_count": 64, "section_count": 64, "catalog_stored_size": 64, "catalog_decoded_size": 64}
 VALUES = [None, True, -1, 0, 1, 2, 63, 64, 2**26, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 1.5, "", "../x", "w"]
+
+
+@dataclass
+class _Stream:
+    """A stream of a chunk, and the fields of its entry."""
+
+    codec: int
+    slot: int
+    reserved: int
+    body: bytearray
+    size: int
+
+    def entry(self) -> bytes:
+        return _ENTRY.pack(self.codec, self.slot, self.reserved, len(self.body), self.size)
+
+
+_ENTRY = struct.Struct("<BBHII")
+
+
+def _streams(payload: bytes) -> tuple[bytes, list[_Stream]]:
+    """What stands before the stream entries, and the streams."""
+    first = 4 + 4 * payload[1]
+    at = first + _ENTRY.size * payload[0]
+    streams = []
+    for codec, slot, reserved, stored, size in _ENTRY.iter_unpack(payload[first:at]):
+        streams.append(_Stream(codec, slot, reserved, bytearray(payload[at : at + stored]), size))
+        at += stored
+    return payload[:first], streams
+
+
+def _content(record: Record) -> bytearray:
+    """What a shared table holds; its payload, where that cannot be decoded any more."""
+    values, size = record.fields, min(record.fields["decoded_size"], 1 << 20)
+    try:
+        content = decode(values["transform"], values["layout"], memoryview(record.payload), size, no_table)
+    except QzfError:
+        return bytearray(record.payload)
+    return bytearray(content)
 
 
 @dataclass
@@ -82,9 +131,16 @@ class Mutator:
             self._entry,
             self._records,
             self._head,
+            self._table,
+            self._stream,
         ]
         for _ in range(self.random.choice([1, 1, 2, 3])):
             self.random.choice(changes)(parts)
+
+    def damage(self, parts: Parts) -> None:
+        """Change what chunks are decoded from, and nothing else, once to three times."""
+        for _ in range(self.random.choice([1, 1, 2, 3])):
+            self.random.choice([self._table, self._stream, self._payload])(parts)
 
     def _record(self, parts: Parts) -> Record | None:
         return self.random.choice(parts.records) if parts.records else None
@@ -114,6 +170,50 @@ class Mutator:
         if self.random.random() < 0.2:
             del data[self.random.randrange(len(data)) :]
         record.payload = bytes(data)
+
+    def _bytes(self, data: bytearray) -> None:
+        """Change some bytes in place, or cut them short, or add some."""
+        for _ in range(self.random.randint(1, 3)):
+            near = min(len(data), self.random.choice([4, 16, 64, len(data)]))
+            at = self.random.randrange(near) if near else 0
+            if self.random.random() < 0.2 or not near:
+                data[at:] = data[at:][: self.random.choice([0, 1, 100])]
+            else:
+                data[at] = self.number(8, data[at])
+        if self.random.random() < 0.1:
+            data += self.random.randbytes(self.random.choice([1, 2, 64, 1000]))
+
+    def _table(self, parts: Parts) -> None:
+        """The content of a shared table, which is then stored as it is; or another's content."""
+        tables = parts.of_kind(TABLE)
+        if not tables:
+            return
+        record = self.random.choice(tables)
+        content = _content(self.random.choice(tables) if self.random.random() < 0.2 else record)
+        if self.random.random() < 0.9:
+            self._bytes(content)
+        record.payload = bytes(content)
+        record.fields |= {"transform": 0, "layout": 0}
+        record.fields |= {"decoded_size": len(content), "decoded_xxh3": xxh3(content)}
+
+    def _stream(self, parts: Parts) -> None:
+        """The bytes of one coded stream; its entry follows, mostly its decoded size too."""
+        chunks = [record for record in parts.of_kind(CHUNK) if record.fields["transform"] and record.payload]
+        if not chunks:
+            return
+        record = self.random.choice(chunks)
+        try:
+            head, streams = _streams(record.payload)
+        except (IndexError, struct.error):  # changed before
+            return
+        chosen = self.random.choice(streams) if streams else None
+        if chosen is None:
+            return
+        self._bytes(chosen.body)
+        if chosen.codec == 0 and self.random.random() < 0.8:
+            chosen.size = len(chosen.body)
+        record.payload = head + b"".join(each.entry() for each in streams)
+        record.payload += b"".join(bytes(each.body) for each in streams)
 
     def _records(self, parts: Parts) -> None:
         record = self._record(parts)

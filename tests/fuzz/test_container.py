@@ -45,7 +45,16 @@ PACKED = {
     "split": SOURCES / "gguf" / "split-00001-of-00003.gguf",
     "folder": SOURCES / "safetensors" / "sharded",
 }
-VECTOR_NAMES = ["tables", "tiny-chunks", "optional-sections", "verbatim", "mixed-tensor", "large-index"]
+VECTOR_NAMES = [
+    "tables",
+    "tiny-chunks",
+    "optional-sections",
+    "verbatim",
+    "mixed-tensor",
+    "large-index",
+    "quant-columns",
+    "values-f32",
+]
 KINDS = [*PACKED, *VECTOR_NAMES]
 #: For each of the kinds: over 1,000 flipped bits and over 200 truncations in all.
 FLIPS, CUTS = 130, 25
