@@ -18,6 +18,8 @@ from qzf.transforms.quant_table import Counts, Patterns, QuantTable, column_clas
 
 __all__ = ["model_quant"]
 
+#: Chunks of a type that are counted.
+_SAMPLED: Final = 32
 #: Classes of columns, and how large a tensor must be for a table of them: so many times its columns.
 _CLASSES: Final = 16
 _PAYS: Final = 200
@@ -43,7 +45,7 @@ class _Type:
         def look(piece: Piece, data: bytes) -> tuple[bool, tuple[Patterns, Patterns]]:
             return quant_stats.has_extrema(schema, data), quant_stats.numbers(schema, data)
 
-        looks = self.chunks.map(look, self.chunks.sample(self.chunks.pieces))
+        looks = self.chunks.map(look, self.chunks.sample(self.chunks.pieces, _SAMPLED))
         extrema = all(has for has, _ in looks)
         first, second = (np.concatenate([found[k] for _, found in looks]) for k in range(2))
         plain, classed = (QuantTable.plan(schema, extrema, first, second, c) for c in (1, _CLASSES))
@@ -115,7 +117,7 @@ def model_quant(schema: QuantSchema, chunks: Chunks, models: Models, first_id: i
     wide = [piece for piece in chunks.pieces if piece.tensor in columns]
     rest = [piece for piece in chunks.pieces if piece.tensor not in columns]
     plain, classed = of.plan()
-    sampled = chunks.sample(rest), chunks.sample(wide)
+    sampled = chunks.sample(rest, _SAMPLED), chunks.sample(wide, _SAMPLED)
     counted = [of.count(plain, {}, pieces) for pieces in sampled]
     if wide:
         by_column = of.count(classed, columns, sampled[1])

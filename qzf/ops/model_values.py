@@ -15,6 +15,8 @@ __all__ = ["model_values"]
 _CONTEXTS: Final = 16
 #: Numbers that pay for a further context, whose frequencies take some 250 bytes.
 _NUMBERS: Final = 30_000
+#: Chunks that are looked at: enough to meet most tensors, which differ more than those of quantized types.
+_SAMPLED: Final = 64
 #: Numbers of a segment: a row, where that is near; and segments that are looked at for contexts.
 _SEGMENT: Final = 256
 _LONGEST: Final = 512
@@ -26,7 +28,7 @@ def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> N
     pieces = [piece for piece in chunks.pieces if piece.size % form.width == 0]
     if not pieces:
         return
-    sampled = chunks.sample(pieces)
+    sampled = chunks.sample(pieces, _SAMPLED)
 
     def tally(piece: Piece, data: bytes) -> Ints:
         return np.bincount(keys(form, data), minlength=1 << form.key_bits).astype(np.int64)

@@ -19,10 +19,10 @@ __all__ = ["RECORD", "Chunks", "Models", "Piece"]
 
 _T = TypeVar("_T")
 
-#: Chunks of a type that are looked at: enough to meet most of a model's tensors.
-_SAMPLED: Final = 64
 #: What a shared table costs beside its content, in bytes: record header, index entry, padding.
 RECORD: Final = 176
+#: Chunks that are coded both ways where a model may not pay.
+_COMPARED: Final = 16
 #: Types smaller than this may not be worth their table, so that is measured.
 _SMALL: Final = 4 << 20
 
@@ -56,9 +56,9 @@ class Chunks:
         self.pieces = list(pieces)
         self._source, self._effort, self._threads = source, effort, threads
 
-    def sample(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """Some of these chunks, evenly spread."""
-        count = min(len(pieces), _SAMPLED)
+    def sample(self, pieces: Sequence[Piece], most: int) -> list[Piece]:
+        """Up to ``most`` of these chunks, evenly spread."""
+        count = min(len(pieces), most)
         return [pieces[(2 * i + 1) * len(pieces) // (2 * count)] for i in range(count)]
 
     def map(self, work: Callable[[Piece, bytes], _T], pieces: Iterable[Piece]) -> list[_T]:
@@ -81,6 +81,6 @@ class Chunks:
                 other, payload.encode(data, None, self._effort, model=models[piece.tensor]).size
             )
 
-        sampled = self.sample(pieces)
+        sampled = self.sample(pieces, _COMPARED)
         won = sum(self.map(gain, sampled)) * size // sum(piece.size for piece in sampled)
         return won > len(zstandard.ZstdCompressor(level=9).compress(table)) + RECORD

@@ -183,7 +183,8 @@ class QuantTable:
         schema, (first, second) = self.schema, self.numbers
         if heads is None or codes is None:
             rans = np.full((self.contexts, 256), _RANS_SUM // 256)
-            lanes = self._code_frequencies(np.zeros((self.tables, schema.alphabet), np.int64))
+            even = self._code_frequencies(np.zeros((1, schema.alphabet), np.int64))
+            lanes = np.broadcast_to(even, (self.tables, schema.alphabet))
         else:
             rans = np.concatenate(
                 [
