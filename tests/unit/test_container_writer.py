@@ -25,6 +25,7 @@ from qzf.limits import MAX_CHUNK, MAX_TABLE
 from qzf.model import Extent, MemberSpec, TensorSpec
 from qzf.storage import MemorySource
 from qzf.transforms.layouts import BY_ID, BY_NAME, Layout
+from qzf.transforms.modeled import SharedTable
 from tools.vectors.builder import noise, skewed
 from tools.vectors.parts import CHUNK, salt_of, seal, take_apart
 
@@ -255,7 +256,7 @@ def test_payload_of_every_layout(layout: Layout) -> None:
     body = memoryview(b"".join(coded.parts))
     assert len(body) == coded.size
 
-    def no_table(_: int) -> bytes:
+    def no_table(_: int) -> SharedTable:
         raise AssertionError
 
     assert decode(coded.transform, coded.layout, body, len(data), no_table) == data
