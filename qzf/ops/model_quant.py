@@ -90,8 +90,8 @@ class _Type:
 
     def use(
         self, models: Models, first_id: int, table: bytes, pieces: Sequence[Piece], columns: dict[int, bytes]
-    ) -> None:
-        """Let the tensors of ``pieces`` be coded by ``table``, if it pays."""
+    ) -> bool:
+        """Let the tensors of ``pieces`` be coded by ``table``, if it pays; whether it does."""
         model, layout = SharedTable(table).quant(self.schema.name), pieces[0].layout
         shared: dict[int, ChunkModel] = {}
         ident, added = first_id + len(models.tables), [table]
@@ -105,9 +105,11 @@ class _Type:
             shared[piece.tensor] = QuantChunks(
                 self.schema, layout.wire_id, ids, model, columns.get(piece.tensor), self.row_blocks(piece)
             )
-        if self.chunks.pays(table, pieces, shared):
-            models.tables.extend(added)
-            models.by_tensor.update(shared)
+        if not self.chunks.pays(table, pieces, shared):
+            return False
+        models.tables.extend(added)
+        models.by_tensor.update(shared)
+        return True
 
 
 def model_quant(schema: QuantSchema, chunks: Chunks, models: Models, first_id: int) -> None:
@@ -125,14 +127,9 @@ def model_quant(schema: QuantSchema, chunks: Chunks, models: Models, first_id: i
         won = (cost(counted[1][1]) - cost(by_column[1])) / 8 / share
         paid = sum(len(each) * 3 // 8 + RECORD for each in columns.values()) + len(classed.dump()) // 8
         if won > paid:
-            of.use(
-                models,
-                first_id,
-                classed.dump(classed.merge_contexts(by_column[0]), by_column[1]),
-                wide,
-                columns,
-            )
-            wide, counted = [], counted[:1]
+            table = classed.dump(classed.merge_contexts(by_column[0]), by_column[1])
+            if of.use(models, first_id, table, wide, columns):
+                wide, counted = [], counted[:1]
     if rest or wide:
         heads, codes = (sum(parts[1:], parts[0]) for parts in zip(*counted, strict=True))
         of.use(models, first_id, plain.dump(plain.merge_contexts(heads), codes), rest + wide, {})
