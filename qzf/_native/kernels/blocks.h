@@ -67,6 +67,11 @@ struct BlocksKernels {
   void (*split_low)(unsigned bits, std::size_t elements, std::size_t lanes, std::uint8_t* codes,
                     std::uint8_t* low) noexcept;
 
+  // For n blocks of 8 or 16 lanes: out[lane] = bits 0 to 14 of the block's number + log2 of the lane's
+  // integer (quant/lanes_order.h).
+  void (*logs)(const std::uint16_t* numbers, const std::uint8_t* integers, std::size_t n, std::size_t lanes,
+               std::uint16_t* out) noexcept;
+
   // out[i] = (a[i] - b[i] + add) / 2^shift, rounded down, brought into 0 to most.
   void (*index)(const std::uint16_t* a, const std::uint16_t* b, std::int32_t add, unsigned shift,
                 std::uint8_t most, std::size_t n, std::uint8_t* out) noexcept;

@@ -6,8 +6,9 @@
 namespace qzf {
 namespace {
 #include "kernels/blocks.inl"
+#include "kernels/blocks_merge.inl"
 }  // namespace
 
-const BlocksKernels kBlocksAvx512 = {split, merge, split_low, index};
+const BlocksKernels kBlocksAvx512 = {split, merge, split_low, logs, index};
 
 }  // namespace qzf

@@ -26,6 +26,9 @@ struct LanesPlan {
   const std::uint32_t* order;
   const std::uint16_t* base;
   const std::uint8_t* const* classes;
+  // What the caller reads next: kernels may prefetch it as they go, as the work here waits for no memory.
+  const std::uint8_t* ahead = nullptr;
+  std::size_t ahead_size = 0;
 };
 
 // Decoding tables, one after another: each has four rows of `alphabet` bytes. With bucket = slot mod alphabet

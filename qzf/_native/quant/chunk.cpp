@@ -113,7 +113,7 @@ const char* decode_scales(const Isa& isa, const QuantModel& model, const QuantSt
     if (const char* fault = decode_number(model.numbers[k], tails, k, n, s)) return fault;
   }
   if (!decode({&model.scale_context, kOneContext}, s.scales.data(), s.scales.size())) return cut;
-  scale_logs(schema, n, s);
+  scale_logs(isa, schema, n, s);
   if (!s.mins.empty()) {
     min_contexts(isa, model, n, s);
     if (!decode({s.contexts.data(), 1}, s.mins.data(), s.mins.size())) return cut;
@@ -146,7 +146,9 @@ const char* quant_decode(const Isa& isa, const QuantModel& model, const ColumnCl
   Tails tails;
   if (const char* fault = decode_scales(isa, model, in, n, tails, s)) return fault;
   if (!columns_fit(model, columns, tails.row_blocks)) return "the table of columns does not fit";
-  const LanesPlan plan = lanes_plan(isa, model, columns, n, tails.row_blocks, s);
+  LanesPlan plan = lanes_plan(isa, model, columns, n, tails.row_blocks, s);
+  plan.ahead = in.rest.data;
+  plan.ahead_size = in.rest.size;
   s.records.resize(lanes * schema.elements / 2);
   s.highs.resize(schema.alphabet() == 32 ? lanes * schema.elements / 8 : 0);
   if (!isa.lanes->decode(plan, model.lanes.data(), in.codes.data, in.codes.size,
@@ -168,7 +170,7 @@ void split(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, siz
   s.resize(schema, n);
   s.codes.resize(n * schema.shape.codes);
   isa.blocks->split(schema.shape, blocks, n, s.fields(), s.codes.data());
-  scale_logs(schema, n, s);
+  scale_logs(isa, schema, n, s);
 }
 
 // The codes that the extrema of a lane of 32 must have, given its scale; `high` is the second one's.
@@ -375,7 +377,7 @@ void quant_deviations(const Isa& isa, const QuantSchema& schema, const uint8_t* 
   const size_t lanes = schema.lanes(), row = row_blocks * lanes;
   const int middle = 8 << schema.bits;  // of types without a minimum, in 1/16
   std::vector<int> centers(n * lanes, middle);
-  if (schema.numbers > 1) lane_centers(schema, n, s, centers.data());
+  if (schema.numbers > 1) lane_centers(isa, schema, n, s, centers.data());
   std::vector<uint32_t> columns(row * schema.elements);  // up to 2^16 rows of up to 2^12 each
   for (size_t lane = 0; lane < n * lanes; ++lane) {
     const uint8_t* codes = s.codes.data() + lane * schema.elements;

@@ -13,17 +13,6 @@ using std::uint8_t;
 
 namespace {
 
-struct LogTable {
-  uint16_t values[256];
-  constexpr LogTable() : values() {
-    for (unsigned x = 1, e = 0; x < 256; ++x) {
-      if (x >> (e + 1) != 0) ++e;
-      values[x] = static_cast<uint16_t>(e * 1024 + (x * 1024 >> e));
-    }
-  }
-};
-constexpr LogTable kTable;
-
 unsigned magnitude(LaneScale kind, uint8_t scale) {
   switch (kind) {
     case LaneScale::kSigned: return scale < 128 ? scale : 256u - scale;
@@ -33,32 +22,26 @@ unsigned magnitude(LaneScale kind, uint8_t scale) {
   }
 }
 
-unsigned positive(uint16_t number) { return number & 0x7fffu; }
-
-// Adds one number a block to one logarithm a lane, or takes it alone where there are no integers.
-void lane_logs(const uint16_t* numbers, const uint8_t* integers, const uint16_t* logs, size_t n, size_t lanes,
-               uint16_t* out) {
-  if (integers == nullptr) {
-    for (size_t i = 0; i < n; ++i) {
-      for (size_t j = 0; j < lanes; ++j) *out++ = static_cast<uint16_t>(positive(numbers[i]));
-    }
+// The logarithm of number times integer of each lane; of the number alone where there are no integers.
+// `magnitudes` are the integers' own, by byte.
+void lane_logs(const Isa& isa, const uint16_t* numbers, const std::vector<uint8_t>& integers,
+               const uint8_t (&magnitudes)[256], size_t n, size_t lanes, QuantScratch& s, uint16_t* out) {
+  if (integers.empty()) {
+    for (size_t i = 0; i < n; ++i)
+      std::fill_n(out + i * lanes, lanes, static_cast<uint16_t>(numbers[i] & 0x7fff));
     return;
   }
-  for (size_t i = 0; i < n; ++i) {
-    const unsigned number = positive(numbers[i]);
-    for (size_t j = 0; j < lanes; ++j) *out++ = static_cast<uint16_t>(number + logs[*integers++]);
-  }
+  map_index(magnitudes, integers.data(), integers.size(), s.index.data());
+  isa.blocks->logs(numbers, s.index.data(), n, lanes, out);
 }
 
-// The logarithm of each lane's minimum, likewise.
-void minimum_logs(const QuantSchema& schema, size_t n, QuantScratch& s) {
+// The logarithm of each lane's minimum.
+void minimum_logs(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s) {
   const bool nibbles = schema.scale == LaneScale::kNibbles;
-  uint16_t logs[256];
-  for (unsigned x = 0; x < 256; ++x) logs[x] = kLog1024[nibbles ? x >> 4 : x];
-  const uint8_t* mins = schema.scale == LaneScale::kNumber ? nullptr
-                        : nibbles                          ? s.scales.data()
-                                                           : s.mins.data();
-  lane_logs(s.numbers[1].data(), mins, logs, n, schema.lanes(), s.min_logs.data());
+  uint8_t magnitudes[256];
+  for (unsigned x = 0; x < 256; ++x) magnitudes[x] = static_cast<uint8_t>(nibbles ? x >> 4 : x);
+  const std::vector<uint8_t>& mins = nibbles ? s.scales : s.mins;
+  lane_logs(isa, s.numbers[1].data(), mins, magnitudes, n, schema.lanes(), s, s.min_logs.data());
 }
 
 void add_mapped(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __restrict out) {
@@ -72,7 +55,7 @@ void ratio_keys(const Isa& isa, const QuantModel& model, size_t n, QuantScratch&
     std::fill(s.keys.begin(), s.keys.end(), model.ratio_keys[0]);
     return;
   }
-  minimum_logs(model.schema, n, s);
+  minimum_logs(isa, model.schema, n, s);
   isa.blocks->index(s.min_logs.data(), s.logs.data(), 2048, 6, 127, lanes, s.index.data());
   map_index(model.ratio_keys, s.index.data(), lanes, s.keys.data());
 }
@@ -151,8 +134,6 @@ void map_index(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __re
   for (size_t i = 0; i < n; ++i) out[i] = map[index[i]];
 }
 
-const uint16_t (&kLog1024)[256] = kTable.values;
-
 void QuantScratch::resize(const QuantSchema& schema, size_t n) {
   const size_t lanes = n * schema.lanes(), groups = (lanes + kGroup - 1) / kGroup;
   for (size_t k = 0; k < 2; ++k) numbers[k].resize(schema.numbers > k ? n : 0);
@@ -174,23 +155,24 @@ QuantScratch& quant_scratch() {
   return scratch;
 }
 
-void scale_logs(const QuantSchema& schema, size_t n, QuantScratch& s) {
+void scale_logs(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s) {
   const size_t lanes = n * schema.lanes();
   if (schema.scale == LaneScale::kE8M0) {
     for (size_t i = 0; i < lanes; ++i) s.logs[i] = static_cast<uint16_t>(s.scales[i] << 7);
   } else if (schema.scale == LaneScale::kUE4M3) {
     for (size_t i = 0; i < lanes; ++i) s.logs[i] = static_cast<uint16_t>((s.scales[i] & 0x7f) << 7);
   } else {
-    uint16_t logs[256];
-    for (unsigned x = 0; x < 256; ++x) logs[x] = kLog1024[magnitude(schema.scale, static_cast<uint8_t>(x))];
-    const uint8_t* scales = schema.scale == LaneScale::kNumber ? nullptr : s.scales.data();
-    lane_logs(s.numbers[0].data(), scales, logs, n, schema.lanes(), s.logs.data());
+    uint8_t magnitudes[256];
+    for (unsigned x = 0; x < 256; ++x) {
+      magnitudes[x] = static_cast<uint8_t>(magnitude(schema.scale, static_cast<uint8_t>(x)));
+    }
+    lane_logs(isa, s.numbers[0].data(), s.scales, magnitudes, n, schema.lanes(), s, s.logs.data());
   }
 }
 
-void lane_centers(const QuantSchema& schema, size_t n, QuantScratch& s, int* centers) {
-  scale_logs(schema, n, s);
-  minimum_logs(schema, n, s);
+void lane_centers(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s, int* centers) {
+  scale_logs(isa, schema, n, s);
+  minimum_logs(isa, schema, n, s);
   for (size_t lane = 0; lane < n * schema.lanes(); ++lane) {
     // 2^(log / 1024), with a straight line between the octaves as in the logarithm
     const int32_t log = std::clamp(s.min_logs[lane] - s.logs[lane] + 4096, 0, 9 * 1024), octave = log >> 10;

@@ -27,14 +27,12 @@ struct QuantScratch {
 
 QuantScratch& quant_scratch();
 
-// log2 in 1/1024 of an octave, as the bits of a float have it, plus 1024; 0 for 0.
-extern const std::uint16_t (&kLog1024)[256];
-
 // out[i] = map[index[i]].
 void map_index(const std::uint8_t* map, const std::uint8_t* index, std::size_t n, std::uint8_t* out);
 
-// Fills logs from the first number and the integer scales.
-void scale_logs(const QuantSchema& schema, std::size_t n, QuantScratch& scratch);
+// Fills logs from the first number and the integer scales: log2 in 1/1024 of an octave, with a straight line
+// between the octaves as the bits of a float have it, plus 1024 for the integer; an integer 0 counts 0.
+void scale_logs(const Isa& isa, const QuantSchema& schema, std::size_t n, QuantScratch& scratch);
 
 // Fills keys, order, base and classes from the fields, and returns the plan. `columns` fits the rows; logs
 // are there.
@@ -43,7 +41,8 @@ LanesPlan lanes_plan(const Isa& isa, const QuantModel& model, const ColumnClasse
 
 // Where zero lies in each lane of a type with minima, in 1/16 of a code: 16 x minimum / scale, about. Encoder
 // only.
-void lane_centers(const QuantSchema& schema, std::size_t n, QuantScratch& scratch, int* centers);
+void lane_centers(const Isa& isa, const QuantSchema& schema, std::size_t n, QuantScratch& scratch,
+                  int* centers);
 
 // Bytes of a table of columns for rows of this many blocks.
 inline std::size_t column_count(const QuantSchema& schema, std::size_t row_blocks) {
