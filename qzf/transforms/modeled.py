@@ -65,8 +65,14 @@ class QuantSchema(NamedTuple):
 #: The types that the ``quant`` transform knows, by name.
 SCHEMAS: Final = {row[0]: QuantSchema(*row) for row in _core.quant_schemas()}
 
-#: Codecs of the streams of a quant chunk: symbols of scales, their low bits, codes, low bits of codes.
-_QUANT_CODECS: Final = (Codec.RANS, Codec.RAW, Codec.LANES, Codec.RAW)
+#: Codec and table slot of the streams of a quant chunk: symbols of scales, their low bits, codes, low bits of
+#: codes.
+_QUANT_STREAMS: Final = (
+    (Codec.RANS, 0),
+    (Codec.RAW, NO_TABLE),
+    (Codec.LANES, 0),
+    (Codec.RAW, NO_TABLE),
+)
 #: Layouts whose numbers the ``values`` transform knows, and their bytes.
 _VALUES_WIDTH: Final = {"float2": 2, "float4": 4, "bytes": 1}
 #: Streams of a values chunk: classes, symbols, extra bits, raw bits, raw 16-bit words.
@@ -227,8 +233,7 @@ def _decode_quant(
     if schema is None:
         raise ChunkError(f"the quant transform does not know {layout.name}")
     used = tuple((stream.codec, stream.slot) for stream in streams)
-    expected = tuple(zip(_QUANT_CODECS, (0, NO_TABLE, 0, NO_TABLE), strict=True))
-    _require(used == expected and len(tables) in (1, 2), "a quant chunk has other streams or tables")
+    _require(used == _QUANT_STREAMS and len(tables) in (1, 2), "a quant chunk has other streams or tables")
     model, n = tables[0].quant(layout.name), len(out) // schema.size
     heads, tails, codes, rest = streams
     sizes = (n * schema.heads, len(tails.body), n * schema.lanes * model.steps)

@@ -623,7 +623,9 @@ def test_a_second_extremum_where_the_first_is() -> None:
 # --- whole containers ---
 
 
-@pytest.mark.parametrize("source", ["gguf/q4_k", "gguf/q8_0", "gguf/q2_k", "gguf/bf16", "safetensors/f8_e4m3"])
+@pytest.mark.parametrize(
+    "source", ["gguf/q4_k", "gguf/q8_0", "gguf/q2_k", "gguf/bf16", "safetensors/f8_e4m3"]
+)
 def test_packed_sources(source: str) -> None:
     """Some of those that models pay for, from file to file."""
     (path,) = SOURCES.glob(f"{source}.*")

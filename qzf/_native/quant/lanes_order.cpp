@@ -23,29 +23,40 @@ unsigned magnitude(LaneScale kind, uint8_t scale) {
 }
 
 // The logarithm of number times integer of each lane; of the number alone where there are no integers.
-// `magnitudes` are the integers' own, by byte.
-void lane_logs(const Isa& isa, const uint16_t* numbers, const std::vector<uint8_t>& integers,
-               const uint8_t (&magnitudes)[256], size_t n, size_t lanes, QuantScratch& s, uint16_t* out) {
-  if (integers.empty()) {
-    for (size_t i = 0; i < n; ++i)
-      std::fill_n(out + i * lanes, lanes, static_cast<uint16_t>(numbers[i] & 0x7fff));
-    return;
-  }
-  map_index(magnitudes, integers.data(), integers.size(), s.index.data());
-  isa.blocks->logs(numbers, s.index.data(), n, lanes, out);
+void lane_logs(const Isa& isa, const uint16_t* numbers, const uint8_t* integers, size_t n, size_t lanes,
+               uint16_t* out) {
+  if (integers != nullptr) return isa.blocks->logs(numbers, integers, n, lanes, out);
+  for (size_t i = 0; i < n; ++i)
+    std::fill_n(out + i * lanes, lanes, static_cast<uint16_t>(numbers[i] & 0x7fff));
+}
+
+// `integers`, each by its place in `map`, in s.index.
+template <typename Map>
+const uint8_t* mapped(const std::vector<uint8_t>& integers, QuantScratch& s, Map map) {
+  uint8_t values[256];
+  for (unsigned x = 0; x < 256; ++x) values[x] = static_cast<uint8_t>(map(static_cast<uint8_t>(x)));
+  map_index(values, integers.data(), integers.size(), s.index.data());
+  return s.index.data();
 }
 
 // The logarithm of each lane's minimum.
 void minimum_logs(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s) {
-  const bool nibbles = schema.scale == LaneScale::kNibbles;
-  uint8_t magnitudes[256];
-  for (unsigned x = 0; x < 256; ++x) magnitudes[x] = static_cast<uint8_t>(nibbles ? x >> 4 : x);
-  const std::vector<uint8_t>& mins = nibbles ? s.scales : s.mins;
-  lane_logs(isa, s.numbers[1].data(), mins, magnitudes, n, schema.lanes(), s, s.min_logs.data());
+  const uint8_t* mins = s.mins.empty() ? nullptr : s.mins.data();
+  if (schema.scale == LaneScale::kNibbles) mins = mapped(s.scales, s, [](uint8_t x) { return x >> 4; });
+  lane_logs(isa, s.numbers[1].data(), mins, n, schema.lanes(), s.min_logs.data());
+}
+
+// Keeps a loop over look-ups from becoming one over vectors that are put together byte by byte, which is
+// slower.
+inline unsigned alone(unsigned value) {
+#ifdef __GNUC__
+  __asm__("" : "+r"(value));
+#endif
+  return value;
 }
 
 void add_mapped(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __restrict out) {
-  for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(out[i] + map[index[i]]);
+  for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(out[i] + alone(map[index[i]]));
 }
 
 // The part of the keys that the ratio of minimum and scale gives.
@@ -131,7 +142,7 @@ void sort_lanes(unsigned keys, size_t lanes, size_t columns, QuantScratch& s) {
 }  // namespace
 
 void map_index(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __restrict out) {
-  for (size_t i = 0; i < n; ++i) out[i] = map[index[i]];
+  for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(alone(map[index[i]]));
 }
 
 void QuantScratch::resize(const QuantSchema& schema, size_t n) {
@@ -151,7 +162,9 @@ void QuantScratch::resize(const QuantSchema& schema, size_t n) {
 }
 
 QuantScratch& quant_scratch() {
+  constexpr size_t kKeep = 1 << 19;  // lanes: a chunk far above the usual size leaves nothing behind
   thread_local QuantScratch scratch;
+  if (scratch.order.size() > kKeep) scratch = QuantScratch();
   return scratch;
 }
 
@@ -162,11 +175,11 @@ void scale_logs(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratc
   } else if (schema.scale == LaneScale::kUE4M3) {
     for (size_t i = 0; i < lanes; ++i) s.logs[i] = static_cast<uint16_t>((s.scales[i] & 0x7f) << 7);
   } else {
-    uint8_t magnitudes[256];
-    for (unsigned x = 0; x < 256; ++x) {
-      magnitudes[x] = static_cast<uint8_t>(magnitude(schema.scale, static_cast<uint8_t>(x)));
+    const uint8_t* scales = s.scales.empty() ? nullptr : s.scales.data();
+    if (scales != nullptr && schema.scale != LaneScale::kProduct) {
+      scales = mapped(s.scales, s, [&](uint8_t x) { return magnitude(schema.scale, x); });
     }
-    lane_logs(isa, s.numbers[0].data(), s.scales, magnitudes, n, schema.lanes(), s, s.logs.data());
+    lane_logs(isa, s.numbers[0].data(), scales, n, schema.lanes(), s.logs.data());
   }
 }
 

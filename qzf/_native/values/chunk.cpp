@@ -22,8 +22,12 @@ struct Scratch {
   std::vector<uint32_t> positions;
 };
 
+// A chunk far above the usual size leaves nothing behind.
+constexpr size_t kKeep = 1 << 22;
+
 Scratch& scratch() {
   thread_local Scratch kept;
+  if (kept.symbols.size() > kKeep) kept = Scratch();
   return kept;
 }
 
@@ -63,22 +67,26 @@ void merge(const NumbersKernels& kernels, const ValuesModel& model, const Values
   }
 }
 
-// Gives the numbers whose symbols stand for several keys the right one.
+// Gives the numbers whose symbols stand for several keys the right one; some at a time, so that the list of their
+// places stays small.
 const char* refine(const Isa& isa, const ValuesModel& model, const ValuesStreams& in, uint8_t* out, size_t n,
                    Scratch& s) {
-  size_t found = 0, at = 0;
-  if (!model.coarse.empty()) {
-    s.positions.resize(n);
-    found =
-        isa.numbers->find_above(s.symbols.data(), n, static_cast<uint8_t>(model.plain), s.positions.data());
-  }
+  constexpr size_t kPart = 1 << 16;
   const uint8_t* extras = padded(s.packed, in.extras.data, in.extras.size);
-  for (size_t k = 0; k < found; ++k) {
-    const size_t i = s.positions[k];
-    const ValuesModel::Coarse& coarse = model.coarse[s.symbols[i] - model.plain];
-    if (at + coarse.bits > 8 * in.extras.size) return "the extra bits are cut short";
-    put_number(model.form, i, coarse.base + get_bits(extras, at, coarse.bits), in, out);
-    at += coarse.bits;
+  size_t at = 0;
+  s.positions.resize(kPart);
+  for (size_t first = 0; first < n && !model.coarse.empty(); first += kPart) {
+    const uint8_t* symbols = s.symbols.data() + first;
+    const size_t count = std::min(kPart, n - first);
+    const size_t found =
+        isa.numbers->find_above(symbols, count, static_cast<uint8_t>(model.plain), s.positions.data());
+    for (size_t k = 0; k < found; ++k) {
+      const size_t i = s.positions[k];
+      const ValuesModel::Coarse& coarse = model.coarse[symbols[i] - model.plain];
+      if (at + coarse.bits > 8 * in.extras.size) return "the extra bits are cut short";
+      put_number(model.form, first + i, coarse.base + get_bits(extras, at, coarse.bits), in, out);
+      at += coarse.bits;
+    }
   }
   return (at + 7) / 8 == in.extras.size ? nullptr : "there are too many extra bits";
 }
