@@ -29,9 +29,9 @@ MAX_METADATA_DEPTH: Final = 64
 MAX_TABLE: Final = 16 * MIB
 #: All shared tables of a container: a reader keeps those it has loaded.
 MAX_TABLES: Final = 256 * MIB
-#: Shared tables that a reader keeps, with the models made of them, of up to 2 MiB each: 256 MiB. A member has
-#: about one a type, and one for each tensor with classes of columns.
-MAX_TABLES_KEPT: Final = 128
+#: Shared tables whose models a reader keeps, of up to 2 MiB each: 256 MiB. A member has about one a type, and
+#: one for each tensor with classes of columns.
+MAX_MODELS_KEPT: Final = 128
 #: Streams in one chunk, and shared tables or reference chunks that one chunk may name.
 MAX_STREAMS: Final = 64
 #: A member's size: the format's offsets are below 2**63.

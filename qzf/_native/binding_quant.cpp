@@ -1,7 +1,6 @@
 // The Python face of the "quant" transform: models of types, and chunks by them.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
 
 #include "binding.h"
 #include "quant/chunk.h"

@@ -26,6 +26,8 @@ LoadTable = Callable[[int], SharedTable]
 
 _PRELUDE: Final = struct.Struct("<BBBB")
 _STREAM: Final = struct.Struct("<BBHII")
+#: Bytes of a chunk that are looked at for repetitions.
+_PROBE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def encode(
     coded = None if model is None else model.encode(data)
     if model is not None and coded is not None:
         candidates.append(_assemble(model.transform, model.layout, coded, model.tables))
-        if not effort.both:
+        if not effort.both and not _repetitive(data):
             return min(candidates, key=lambda payload: pad64(payload.size))
     if layout is not None and len(data) % layout.block == 0:
         levels = [effort.scales if width == 1 else effort.codes for width in layout.widths]
@@ -83,6 +85,13 @@ def encode(
         candidates.append(_encode_streams(Transform.NONE, 0, [memoryview(data)], [effort.whole], table))
     # Payloads are padded to 64 bytes, so less than a unit is no gain and costs the stored form's zero copy.
     return min(candidates, key=lambda payload: pad64(payload.size))
+
+
+def _repetitive(data: Bytes) -> bool:
+    """Whether a part of the data says that matches would save more than a model can, as in rows of zeros."""
+    middle = len(data) // 2
+    part = memoryview(data)[middle : middle + _PROBE]
+    return len(codec(Codec.ZSTD).encode(part, 1, None)) < len(part) // 2
 
 
 def _encode_streams(

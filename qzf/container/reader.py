@@ -10,6 +10,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from qzf.format.ids import (
 )
 from qzf.format.tables import SectionEntry
 from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_trailer, xxh3
-from qzf.limits import MAX_INDEX, MAX_TABLES_KEPT, TAIL_READ
+from qzf.limits import MAX_INDEX, MAX_MODELS_KEPT, TAIL_READ
 from qzf.scratch import scratch
 from qzf.storage import ByteSource
 from qzf.transforms.modeled import SharedTable
@@ -212,8 +213,9 @@ class ContainerReader:
         with self._lock:
             found = self._tables.pop(table_id, None) or self._load_table(table_id)
             self._tables[table_id] = found  # the one used last stands last
-            if len(self._tables) > MAX_TABLES_KEPT:
-                del self._tables[next(iter(self._tables))]
+            if len(self._tables) > MAX_MODELS_KEPT:  # contents are bounded together, what is made of them not
+                oldest = len(self._tables) - MAX_MODELS_KEPT - 1
+                next(islice(self._tables.values(), oldest, None))[1].forget()
             return found
 
     def _load_table(self, table_id: int) -> tuple[int, SharedTable]:

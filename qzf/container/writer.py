@@ -44,7 +44,7 @@ from qzf.format.wire import (
     pack_trailer,
     xxh3,
 )
-from qzf.limits import MAX_CHUNK, MAX_INDEX, MAX_TABLE
+from qzf.limits import MAX_CHUNK, MAX_INDEX, MAX_TABLE, MAX_TABLES
 from qzf.model import MemberSpec, PipelineSpec
 from qzf.transforms.layouts import BY_ID, Layout
 from qzf.transforms.modeled import ChunkModel
@@ -225,7 +225,7 @@ class ContainerWriter:
         self._tensors: list[TensorEntry] = []
         self._open: _OpenMember | None = None
         self._uses: dict[int, _TensorUse] = {}
-        self._tables = 0
+        self._tables = self._table_bytes = 0
         self.position = 0
         self._put(pack_header(Header(self.salt)))
 
@@ -237,6 +237,9 @@ class ContainerWriter:
         """Write a shared table; returns the id by which chunks name it."""
         if not 1 <= len(content) <= MAX_TABLE:
             raise FormatError(f"a table of {len(content)} bytes is not from 1 to {MAX_TABLE}")
+        self._table_bytes += len(content)
+        if self._table_bytes > MAX_TABLES:
+            raise FormatError(f"tables of {self._table_bytes} bytes are above the limit of {MAX_TABLES}")
         table_id, self._tables = self._tables, self._tables + 1
         coded = payload.encode(content, None, _SECTION_EFFORT)
         self._section(_record(Kind.TABLE, coded, content, self.salt, tensor=table_id))

@@ -105,11 +105,7 @@ class _Type:
             shared[piece.tensor] = QuantChunks(
                 self.schema, layout.wire_id, ids, model, columns.get(piece.tensor), self.row_blocks(piece)
             )
-        if not self.chunks.pays(table, pieces, shared):
-            return False
-        models.tables.extend(added)
-        models.by_tensor.update(shared)
-        return True
+        return self.chunks.pays(table, pieces, shared) and models.add(added, shared)
 
 
 def model_quant(schema: QuantSchema, chunks: Chunks, models: Models, first_id: int) -> None:

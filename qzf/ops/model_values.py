@@ -38,9 +38,7 @@ def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> N
     share = max(1, _MOST_SEGMENTS // len(sampled))
 
     def segments(piece: Piece, data: bytes) -> Ints:
-        found = histograms(by_key[keys(form, data)], segment(form, piece))
-        step = max(1, len(found) // share)
-        return found[::step]
+        return histograms(by_key[keys(form, data)], segment(form, piece), share)
 
     seen = np.concatenate(chunks.map(segments, sampled))
     if not len(seen):
@@ -53,8 +51,7 @@ def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> N
         piece.tensor: ValuesChunks(form.layout, (ident,), model, segment(form, piece)) for piece in pieces
     }
     if chunks.pays(table, pieces, shared):
-        models.tables.append(table)
-        models.by_tensor.update(shared)
+        models.add([table], shared)
 
 
 def segment(form: Form, piece: Piece) -> int:

@@ -25,13 +25,21 @@ _LEAST: Final = 16 << 10
 
 
 def build_models(
-    member: MemberSpec, cuts: Iterable[Cut], source: ByteSource, effort: Effort, first_id: int, threads: int
+    member: MemberSpec,
+    cuts: Iterable[Cut],
+    source: ByteSource,
+    effort: Effort,
+    threads: int,
+    *,
+    first_id: int,
+    room: int,
 ) -> Models:
-    """Models for the chunks ``cuts`` of a member; table ids count from ``first_id``.
+    """Models for the chunks ``cuts`` of a member; table ids count from ``first_id``, and tables take
+    up to ``room`` bytes.
 
     The result depends on the member's content, on ``cuts`` and on ``effort``. ``OSError`` passes through.
     """
-    models = Models()
+    models = Models(room)
     by_type: dict[str, list[Piece]] = {}
     for cut in cuts:
         if cut.tensor is not None:

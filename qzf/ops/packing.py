@@ -18,7 +18,7 @@ from qzf.adapters import describe
 from qzf.container.payload import Effort
 from qzf.container.writer import ContainerWriter, EncodedChunk, Sink, encode_chunk
 from qzf.errors import OptionError, SourceChangedError
-from qzf.limits import DEFAULT_CHUNK
+from qzf.limits import DEFAULT_CHUNK, MAX_TABLES
 from qzf.model import MemberSpec
 from qzf.ops.modeling import build_models
 from qzf.ops.output import AtomicFile, check_free
@@ -153,7 +153,7 @@ def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:
 def _jobs(
     members: Sequence[_Member], chunk_size: int, trying: Effort, workers: int, opened: ExitStack
 ) -> Iterator[_Job]:
-    tables = 0
+    tables, room = 0, MAX_TABLES
     for member in members:
         try:
             source = FileSource(member.file.path)
@@ -165,8 +165,8 @@ def _jobs(
         models = Models()
         if trying.models:
             pieces = cuts(member.spec, chunk_size)
-            models = build_models(member.spec, pieces, source, trying, tables, workers)
-        tables += len(models.tables)
+            models = build_models(member.spec, pieces, source, trying, workers, first_id=tables, room=room)
+        tables, room = tables + len(models.tables), room - models.size
         waiting: Cut | None = None
         for cut in cuts(member.spec, chunk_size):
             if waiting is not None:

@@ -10,6 +10,7 @@ import zstandard
 
 from qzf.container import payload
 from qzf.container.payload import Effort
+from qzf.limits import MAX_TABLES
 from qzf.parallel import ordered_map
 from qzf.storage import ByteSource
 from qzf.transforms.layouts import Layout
@@ -31,11 +32,26 @@ _SMALL: Final = 4 << 20
 class Models:
     """The shared tables of a member, in the order of their ids, and how each tensor's chunks are coded."""
 
+    #: Bytes that its tables may take; what does not fit is coded without a model.
+    room: int = MAX_TABLES
     tables: list[bytes] = field(default_factory=list)
     by_tensor: dict[int, ChunkModel] = field(default_factory=dict)
 
+    def add(self, tables: Sequence[bytes], by_tensor: dict[int, ChunkModel]) -> bool:
+        """Take these over if there is room for the tables; whether there is."""
+        if self.size + sum(map(len, tables)) > self.room:
+            return False
+        self.tables.extend(tables)
+        self.by_tensor.update(by_tensor)
+        return True
 
-@dataclass(frozen=True)
+    @property
+    def size(self) -> int:
+        """Bytes of the tables."""
+        return sum(map(len, self.tables))
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A chunk to be: ``size`` bytes at ``offset`` of the member, of rows of ``row`` bytes (0: no rows).
 

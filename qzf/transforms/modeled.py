@@ -108,6 +108,10 @@ class SharedTable:
         """The table as a model of plain numbers; raises ``ChunkError`` where it is none."""
         return self._make("values", lambda: _core.ValuesModel(self.content), _core.ValuesModel)
 
+    def forget(self) -> None:
+        """Give the model's memory back; it is made again when it is asked for."""
+        self._made.clear()
+
     def _make(self, name: str, make: Callable[[], _T], kind: type[_T]) -> _T:
         made = self._made.get(name)
         if not isinstance(made, kind):

@@ -186,14 +186,9 @@ class QuantTable:
             even = self._code_frequencies(np.zeros((1, schema.alphabet), np.int64))
             lanes = np.broadcast_to(even, (self.tables, schema.alphabet))
         else:
-            rans = np.concatenate(
-                [
-                    quantize(
-                        heads[: self.scale_context or self.contexts].astype(np.int64), _RANS_SUM, every=False
-                    ),
-                    self._integer_frequencies(heads[self.scale_context or self.contexts :].astype(np.int64)),
-                ]
-            )
+            signed, numbers = heads.astype(np.int64), self.scale_context or self.contexts
+            floats = quantize(signed[:numbers], _RANS_SUM, every=False)
+            rans = np.concatenate([floats, self._integer_frequencies(signed[numbers:])])
             lanes = self._code_frequencies(codes.astype(np.int64))
         head = _HEAD.pack(
             _KIND,
@@ -243,10 +238,8 @@ class QuantTable:
 
     def _integer_frequencies(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Integer scales have no exceptions, so all that may occur gets a frequency."""
-        whole_byte = (
-            self.schema.scales and not self.schema.mins and self.schema.name not in ("Q3_K", "IQ4_XS")
-        )
-        most = 256 if whole_byte else 64
+        six_bits = self.schema.mins > 0 or self.schema.name in ("Q3_K", "IQ4_XS")
+        most = 64 if six_bits else 256
         out = np.zeros(counts.shape, np.int64)
         out[:, :most] = quantize(64 * counts[:, :most] + 1, _RANS_SUM, every=True)
         return out

@@ -109,11 +109,14 @@ class Symbols:
         return out.astype(np.uint8)
 
 
-def histograms(symbols: npt.NDArray[np.uint8], segment: int) -> Ints:
-    """How often each symbol occurs in each whole segment: (segments, 256)."""
+def histograms(symbols: npt.NDArray[np.uint8], segment: int, share: int | None = None) -> Ints:
+    """How often each symbol occurs in each whole segment: (segments, 256); in about ``share`` of them."""
     whole = len(symbols) // segment
-    places = np.arange(whole)[:, None] * 256 + symbols[: whole * segment].reshape(whole, segment)
-    return np.bincount(places.ravel(), minlength=whole * 256).reshape(whole, 256).astype(np.int64)
+    step = 1 if share is None else max(1, whole // share)
+    rows = symbols[: whole * segment].reshape(whole, segment)[::step]
+    places = np.arange(len(rows))[:, None] * 256 + rows
+    counts = np.bincount(places.ravel(), minlength=len(rows) * 256)
+    return counts.reshape(len(rows), 256).astype(np.int64, copy=False)
 
 
 def make_table(form: Form, symbols: Symbols, segments: Ints, contexts: int) -> bytes:

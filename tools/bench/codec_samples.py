@@ -19,7 +19,7 @@ from safetensors import safe_open
 from qzf.adapters import describe
 from qzf.container import payload
 from qzf.container.payload import Effort
-from qzf.limits import DEFAULT_CHUNK
+from qzf.limits import DEFAULT_CHUNK, MAX_TABLES
 from qzf.model import Extent, MemberSpec, TensorSpec
 from qzf.ops.modeling import build_models
 from qzf.ops.recipe import LEVELS, Cut, cuts
@@ -153,7 +153,7 @@ def of_member(
 ) -> Iterator[Sample]:
     """A sample of each of these types in ``member``."""
     pieces = list(cuts(member, chunk_size))
-    models = build_models(member, pieces, source, EFFORT, 0, 2)
+    models = build_models(member, pieces, source, EFFORT, 2, first_id=0, room=MAX_TABLES)
     costs = [payload.encode(table, None, _TABLE_EFFORT).size + RECORD for table in models.tables]
     for dtype in dtypes:
         ours = [cut for cut in pieces if cut.tensor is not None and member.tensors[cut.tensor].dtype == dtype]

@@ -137,7 +137,8 @@ bool columns_fit(const QuantModel& model, const ColumnClasses& columns, size_t r
 const char* quant_decode(const Isa& isa, const QuantModel& model, const ColumnClasses& columns,
                          const QuantStreams& in, uint8_t* out, size_t n) {
   const QuantSchema& schema = model.schema;
-  QuantScratch& s = quant_scratch();
+  const QuantLease lease;
+  QuantScratch& s = *lease;
   s.resize(schema, n);
   const size_t lanes = n * schema.lanes();
   const unsigned position_bits = model.extrema ? schema.packed_position_bits() : 0;
@@ -289,7 +290,6 @@ std::vector<Section> make_heads(const Isa& isa, const QuantModel& model, size_t 
     sections.push_back({std::vector<uint8_t>(s.scales.size(), model.scale_context), s.scales});
   if (!s.mins.empty()) {
     min_contexts(isa, model, n, s);
-    s.contexts.resize(s.mins.size());
     sections.push_back({s.contexts, s.mins});
   }
   return sections;
@@ -300,7 +300,8 @@ std::vector<Section> make_heads(const Isa& isa, const QuantModel& model, size_t 
 bool quant_encode(const Isa& isa, const QuantModel& model, const ColumnClasses& columns,
                   const uint8_t* blocks, size_t n, size_t row_blocks, QuantEncoded& out) {
   const QuantSchema& schema = model.schema;
-  QuantScratch& s = quant_scratch();
+  const QuantLease lease;
+  QuantScratch& s = *lease;
   if (row_blocks == 0 || n % row_blocks != 0 || !columns_fit(model, columns, row_blocks)) return false;
   if (!model.all_codes) return false;
   split(isa, schema, blocks, n, s);
@@ -334,7 +335,8 @@ bool quant_encode(const Isa& isa, const QuantModel& model, const ColumnClasses& 
 bool quant_count(const Isa& isa, const QuantModel& model, const ColumnClasses& columns, const uint8_t* blocks,
                  size_t n, size_t row_blocks, uint64_t* heads, uint64_t* codes) {
   const QuantSchema& schema = model.schema;
-  QuantScratch& s = quant_scratch();
+  const QuantLease lease;
+  QuantScratch& s = *lease;
   if (row_blocks == 0 || n % row_blocks != 0 || !columns_fit(model, columns, row_blocks)) return false;
   split(isa, schema, blocks, n, s);
   if (model.extrema && !take_all_extrema(schema, n, s)) return false;
@@ -357,14 +359,16 @@ bool quant_count(const Isa& isa, const QuantModel& model, const ColumnClasses& c
 
 void quant_numbers(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, size_t n,
                    uint16_t* first, uint16_t* second) {
-  QuantScratch& s = quant_scratch();
+  const QuantLease lease;
+  QuantScratch& s = *lease;
   split(isa, schema, blocks, n, s);
   if (schema.numbers > 0) std::copy(s.numbers[0].begin(), s.numbers[0].end(), first);
   if (schema.numbers > 1) std::copy(s.numbers[1].begin(), s.numbers[1].end(), second);
 }
 
 bool quant_has_extrema(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, size_t n) {
-  QuantScratch& s = quant_scratch();
+  const QuantLease lease;
+  QuantScratch& s = *lease;
   if (schema.extrema == 0) return false;
   split(isa, schema, blocks, n, s);
   return take_all_extrema(schema, n, s);
@@ -372,13 +376,14 @@ bool quant_has_extrema(const Isa& isa, const QuantSchema& schema, const uint8_t*
 
 void quant_deviations(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, size_t n,
                       size_t row_blocks, uint64_t* sums) {
-  QuantScratch& s = quant_scratch();
+  const QuantLease lease;
+  QuantScratch& s = *lease;
   split(isa, schema, blocks, n, s);
   const size_t lanes = schema.lanes(), row = row_blocks * lanes;
   const int middle = 8 << schema.bits;  // of types without a minimum, in 1/16
   std::vector<int> centers(n * lanes, middle);
   if (schema.numbers > 1) lane_centers(isa, schema, n, s, centers.data());
-  std::vector<uint32_t> columns(row * schema.elements);  // up to 2^16 rows of up to 2^12 each
+  std::vector<uint32_t> columns(row * schema.elements);  // at most 2^11 for each of 2^21 rows
   for (size_t lane = 0; lane < n * lanes; ++lane) {
     const uint8_t* codes = s.codes.data() + lane * schema.elements;
     uint32_t* to = columns.data() + lane % row * schema.elements;

@@ -161,11 +161,20 @@ void QuantScratch::resize(const QuantSchema& schema, size_t n) {
   classes.resize(groups);
 }
 
-QuantScratch& quant_scratch() {
-  constexpr size_t kKeep = 1 << 19;  // lanes: a chunk far above the usual size leaves nothing behind
+namespace {
+
+QuantScratch& of_thread() {
   thread_local QuantScratch scratch;
-  if (scratch.order.size() > kKeep) scratch = QuantScratch();
   return scratch;
+}
+
+}  // namespace
+
+QuantLease::QuantLease() : scratch_(of_thread()) {}
+
+QuantLease::~QuantLease() {
+  constexpr size_t kKeep = 1 << 19;  // lanes
+  if (scratch_.logs.capacity() > kKeep || scratch_.codes.capacity() > 32 * kKeep) scratch_ = QuantScratch();
 }
 
 void scale_logs(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s) {

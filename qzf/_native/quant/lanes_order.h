@@ -25,7 +25,19 @@ struct QuantScratch {
   BlockScales fields() { return {{numbers[0].data(), numbers[1].data()}, scales.data(), mins.data()}; }
 };
 
-QuantScratch& quant_scratch();
+// The thread's room, for the time of one call: a chunk far above the usual size leaves nothing behind.
+class QuantLease {
+ public:
+  QuantLease();
+  ~QuantLease();
+  QuantLease(const QuantLease&) = delete;
+  QuantLease& operator=(const QuantLease&) = delete;
+
+  QuantScratch& operator*() const { return scratch_; }
+
+ private:
+  QuantScratch& scratch_;
+};
 
 // out[i] = map[index[i]].
 void map_index(const std::uint8_t* map, const std::uint8_t* index, std::size_t n, std::uint8_t* out);

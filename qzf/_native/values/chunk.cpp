@@ -22,14 +22,27 @@ struct Scratch {
   std::vector<uint32_t> positions;
 };
 
-// A chunk far above the usual size leaves nothing behind.
-constexpr size_t kKeep = 1 << 22;
-
-Scratch& scratch() {
-  thread_local Scratch kept;
-  if (kept.symbols.size() > kKeep) kept = Scratch();
-  return kept;
+Scratch& of_thread() {
+  thread_local Scratch scratch;
+  return scratch;
 }
+
+// The thread's room, for the time of one call: a chunk far above the usual size leaves nothing behind.
+class Lease {
+ public:
+  Lease() : scratch_(of_thread()) {}
+  ~Lease() {
+    if (scratch_.symbols.capacity() > kKeep) scratch_ = Scratch();
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  Scratch& operator*() const { return scratch_; }
+
+ private:
+  static constexpr size_t kKeep = 1 << 22;
+  Scratch& scratch_;
+};
 
 uint16_t rotate_right(uint16_t value) { return static_cast<uint16_t>(value >> 1 | value << 15); }
 uint32_t rotate_right(uint32_t value) { return value >> 1 | value << 31; }
@@ -67,8 +80,8 @@ void merge(const NumbersKernels& kernels, const ValuesModel& model, const Values
   }
 }
 
-// Gives the numbers whose symbols stand for several keys the right one; some at a time, so that the list of their
-// places stays small.
+// Gives the numbers whose symbols stand for several keys the right one; some at a time, so that the list of
+// their places stays small.
 const char* refine(const Isa& isa, const ValuesModel& model, const ValuesStreams& in, uint8_t* out, size_t n,
                    Scratch& s) {
   constexpr size_t kPart = 1 << 16;
@@ -107,7 +120,8 @@ const char* values_decode(const Isa& isa, const ValuesModel& model, const Values
   if (in.low.size != FormSizes::low(model.form, n) || in.words.size != FormSizes::words(model.form, n)) {
     return "the raw bits have another size";
   }
-  Scratch& s = scratch();
+  const Lease lease;
+  Scratch& s = *lease;
   s.symbols.resize(n);
   RansReader reader;
   if (!rans_open(in.symbols.data, in.symbols.size, reader) ||
@@ -171,7 +185,8 @@ bool write_extras(const ValuesModel& model, size_t context, const uint16_t* keys
 bool values_encode(const Isa& isa, const ValuesModel& model, const uint8_t* numbers, size_t n, size_t segment,
                    ValuesEncoded& out) {
   if (segment == 0 || segment % kRansLanes != 0 || segment > 0xffe0) return false;
-  Scratch& s = scratch();
+  const Lease lease;
+  Scratch& s = *lease;
   s.keys.resize(n);
   s.symbols.resize(n);
   out.low.resize(FormSizes::low(model.form, n));
