@@ -4,9 +4,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#if defined(QZF_X86) && defined(_MSC_VER)
-#include <intrin.h>
-#elif defined(QZF_X86)
+#ifdef QZF_X86
 #include <cpuid.h>
 #endif
 
@@ -19,16 +17,6 @@ struct Registers {
   std::uint32_t a, b, c, d;
 };
 
-#ifdef _MSC_VER
-Registers cpuid(std::uint32_t leaf) {
-  int r[4];
-  __cpuidex(r, static_cast<int>(leaf), 0);
-  return {static_cast<std::uint32_t>(r[0]), static_cast<std::uint32_t>(r[1]),
-          static_cast<std::uint32_t>(r[2]), static_cast<std::uint32_t>(r[3])};
-}
-
-std::uint64_t enabled_state() { return _xgetbv(0); }
-#else
 Registers cpuid(std::uint32_t leaf) {
   Registers r{};
   __cpuid_count(leaf, 0, r.a, r.b, r.c, r.d);
@@ -41,7 +29,6 @@ std::uint64_t enabled_state() {
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return static_cast<std::uint64_t>(high) << 32 | low;
 }
-#endif
 
 constexpr std::uint32_t bit(int n) { return std::uint32_t{1} << n; }
 

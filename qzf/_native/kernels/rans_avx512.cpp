@@ -8,11 +8,7 @@
 
 #include "kernels/rans.h"
 
-#ifdef _MSC_VER
-#define QZF_INLINE __forceinline
-#else
 #define QZF_INLINE inline __attribute__((always_inline))  // GCC merges steps that are alike, and calls them
-#endif
 
 namespace qzf {
 namespace {
