@@ -10,7 +10,6 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -62,6 +61,7 @@ class ContainerReader:
     def __init__(self, source: ByteSource, digest: bytes | None = None) -> None:
         self.source = source
         self._tables: dict[int, tuple[int, SharedTable]] = {}
+        self._recent: dict[int, SharedTable] = {}
         self._lock = threading.Lock()
         #: With a trusted digest each record is held against the index's SHA-256, not only its XXH3.
         self.authenticated = digest is not None
@@ -81,7 +81,7 @@ class ContainerReader:
         """
         reader = cls.__new__(cls)
         reader.source, reader.index = source, index
-        reader._tables, reader._lock = {}, threading.Lock()
+        reader._tables, reader._recent, reader._lock = {}, {}, threading.Lock()
         reader.authenticated, reader.recovered, reader.lost = False, True, lost
         reader.trailer = Trailer(index.end, 0, source.size, bytes(32))
         return reader
@@ -211,11 +211,13 @@ class ContainerReader:
     def _table(self, table_id: int) -> tuple[int, SharedTable]:
         """Place and content of a shared table, loaded when it is first asked for."""
         with self._lock:
-            found = self._tables.pop(table_id, None) or self._load_table(table_id)
-            self._tables[table_id] = found  # the one used last stands last
-            if len(self._tables) > MAX_MODELS_KEPT:  # contents are bounded together, what is made of them not
-                oldest = len(self._tables) - MAX_MODELS_KEPT - 1
-                next(islice(self._tables.values(), oldest, None))[1].forget()
+            if table_id not in self._tables:
+                self._tables[table_id] = self._load_table(table_id)
+            found = self._tables[table_id]
+            self._recent.pop(table_id, None)
+            self._recent[table_id] = found[1]  # the one used last stands last
+            if len(self._recent) > MAX_MODELS_KEPT:  # contents are bounded together, what is made of them not
+                self._recent.pop(next(iter(self._recent))).forget()
             return found
 
     def _load_table(self, table_id: int) -> tuple[int, SharedTable]:

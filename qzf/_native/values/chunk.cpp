@@ -133,17 +133,20 @@ const char* values_decode(const Isa& isa, const ValuesModel& model, const Values
   return refine(isa, model, in, out, n, s);
 }
 
-void values_keys(const Isa& isa, Form form, const uint8_t* numbers, size_t n, uint16_t* keys) {
-  std::vector<uint8_t> low(FormSizes::low(form, n)), words(FormSizes::words(form, n));
+namespace {
+
+// Takes numbers apart; `low` and `words` get the sizes that the form gives them.
+void split(const NumbersKernels& kernels, Form form, const uint8_t* numbers, size_t n, uint16_t* keys,
+           std::vector<uint8_t>& low, std::vector<uint8_t>& words) {
+  low.resize(FormSizes::low(form, n));
+  words.resize(FormSizes::words(form, n));
   switch (form) {
     case Form::kByte: std::copy(numbers, numbers + n, keys); return;
-    case Form::k2n: return isa.numbers->split2n(numbers, n, keys, low.data());
-    case Form::k2b: return isa.numbers->split2b(numbers, n, keys, low.data());
-    case Form::k4: return isa.numbers->split4(numbers, n, keys, words.data(), low.data());
+    case Form::k2n: return kernels.split2n(numbers, n, keys, low.data());
+    case Form::k2b: return kernels.split2b(numbers, n, keys, low.data());
+    case Form::k4: return kernels.split4(numbers, n, keys, words.data(), low.data());
   }
 }
-
-namespace {
 
 // The context that codes these symbols at least cost.
 size_t best_context(const ValuesModel& model, const uint8_t* symbols, size_t n) {
@@ -182,6 +185,11 @@ bool write_extras(const ValuesModel& model, size_t context, const uint16_t* keys
 
 }  // namespace
 
+void values_keys(const Isa& isa, Form form, const uint8_t* numbers, size_t n, uint16_t* keys) {
+  std::vector<uint8_t> low, words;
+  split(*isa.numbers, form, numbers, n, keys, low, words);
+}
+
 bool values_encode(const Isa& isa, const ValuesModel& model, const uint8_t* numbers, size_t n, size_t segment,
                    ValuesEncoded& out) {
   if (segment == 0 || segment % kRansLanes != 0 || segment > 0xffe0) return false;
@@ -189,14 +197,7 @@ bool values_encode(const Isa& isa, const ValuesModel& model, const uint8_t* numb
   Scratch& s = *lease;
   s.keys.resize(n);
   s.symbols.resize(n);
-  out.low.resize(FormSizes::low(model.form, n));
-  out.words.resize(FormSizes::words(model.form, n));
-  switch (model.form) {
-    case Form::kByte: std::copy(numbers, numbers + n, s.keys.begin()); break;
-    case Form::k2n: isa.numbers->split2n(numbers, n, s.keys.data(), out.low.data()); break;
-    case Form::k2b: isa.numbers->split2b(numbers, n, s.keys.data(), out.low.data()); break;
-    case Form::k4: isa.numbers->split4(numbers, n, s.keys.data(), out.words.data(), out.low.data()); break;
-  }
+  split(*isa.numbers, model.form, numbers, n, s.keys.data(), out.low, out.words);
   if (!model.complete &&
       std::any_of(s.keys.begin(), s.keys.end(), [&](uint16_t key) { return !model.known[key]; })) {
     return false;
