@@ -19,7 +19,6 @@ from qzf.container.member import MemberSource
 from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
 from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
-from qzf.format.tables import Table
 from qzf.format.wire import xxh3
 from qzf.parallel import default_threads, ordered_map
 from qzf.quant import GgmlType
@@ -123,9 +122,9 @@ class Container:
         return self._reader.index.tensors
 
     @property
-    def chunks(self) -> Table:
+    def chunks(self) -> npt.NDArray[np.void]:
         """The chunk table: a read-only structured array (spec, section 2.3)."""
-        return self._reader.index.chunks
+        return self._reader.index.chunks.array()
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -229,17 +228,17 @@ class Container:
         if self._reader.authenticated:
             # The digest covers header and payload of the record, which a view of the payload is not.
             return np.frombuffer(self._reader.read_chunk(entry.first_chunk), np.uint8)
-        if xxh3(view) != self._reader.index.chunk(entry.first_chunk).decoded_xxh3:
+        if xxh3(view) != self._reader.index.chunks[entry.first_chunk].decoded_xxh3:
             with located(**self._reader.where(entry.first_chunk)):
                 raise ChecksumError("the stored bytes do not match their XXH3")
         return np.frombuffer(view, np.uint8)
 
     def _fill(self, entry: TensorEntry, out: memoryview) -> None:
         starts = self._reader.index.starts
-        base = int(starts[entry.first_chunk])
+        base = starts[entry.first_chunk]
 
         def work(chunk: int) -> None:
-            part = out[int(starts[chunk]) - base : int(starts[chunk + 1]) - base]
+            part = out[starts[chunk] - base : starts[chunk + 1] - base]
             self._reader.read_chunk(chunk, part)
 
         chunks = range(entry.first_chunk, entry.first_chunk + entry.chunk_count)

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import numpy as np
-
 from qzf.limits import MIB
 
 __all__ = ["scratch"]
@@ -36,7 +34,7 @@ def scratch(size: int) -> Iterator[memoryview]:
     free = _local.free
     buffer = free.pop() if free else None
     if buffer is None or len(buffer) < size:
-        buffer = np.empty(size, np.uint8).data
+        buffer = memoryview(bytearray(size))
     try:
         yield buffer[:size]
     finally:

@@ -6,18 +6,18 @@ it: offsets lie before the index, sizes are within limits, chunk ranges of membe
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple, NoReturn
 
 from qzf.codecs.registry import codec
 from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, parse_catalog
 from qzf.errors import ChunkError, FormatError
 from qzf.format.ids import (
+    ALIGNMENT,
     HEADER_SIZE,
     INDEX_HEAD_SIZE,
     NO_TENSOR,
@@ -27,30 +27,36 @@ from qzf.format.ids import (
     Kind,
     Transform,
 )
-from qzf.format.tables import CHUNK_DTYPE, SECTION_DTYPE, ChunkEntry, SectionEntry, Table
+from qzf.format.tables import CHUNKS, SECTIONS, ChunkEntry, EntryTable, SectionEntry
 from qzf.format.wire import IndexHead, parse_index_head
 from qzf.limits import MAX_CATALOG, MAX_CHUNK, MAX_TABLE, MAX_TABLES
 from qzf.transforms.layouts import BY_ID
 
 __all__ = ["Index", "build_index", "parse_index"]
 
-_U64 = npt.NDArray[np.uint64]
+Chunks = EntryTable[ChunkEntry]
+Sections = EntryTable[SectionEntry]
+
+#: The kinds of sections that readers know, and the most bytes that one may decode to.
+_LARGEST: Final = {int(Kind.TABLE): MAX_TABLE, int(Kind.MEMBER): MAX_CATALOG}
+#: As a plain number, which compares faster.
+_STORED: Final = int(Transform.STORED)
 
 
 @dataclass(frozen=True)
 class Index:
     """What a container holds and where.
 
-    ``chunks`` and ``sections`` are structured arrays (``CHUNK_DTYPE``, ``SECTION_DTYPE``). ``starts`` has
-    one entry more than ``chunks``: the running sum of decoded sizes, so that the offset of chunk i in its
-    member is ``starts[i]`` less ``starts`` at the member's first chunk. ``end`` is where records end.
+    ``starts`` has one entry more than ``chunks``: the running sum of decoded sizes, so that the offset of
+    chunk i in its member is ``starts[i]`` less ``starts`` at the member's first chunk. ``end`` is where
+    records end.
     """
 
     head: IndexHead
-    chunks: Table
-    sections: Table
+    chunks: Chunks
+    sections: Sections
     catalog: Catalog
-    starts: _U64
+    starts: array[int]
     end: int
 
     @property
@@ -61,13 +67,11 @@ class Index:
     def tensors(self) -> tuple[TensorEntry, ...]:
         return self.catalog.tensors
 
-    def chunk(self, ordinal: int) -> ChunkEntry:
-        """An entry of the chunk table; much faster than its fields one by one."""
-        return ChunkEntry(*self.chunks[ordinal].item())
-
-    def section(self, position: int) -> SectionEntry:
-        """An entry of the section table."""
-        return SectionEntry(*self.sections[position].item())
+    @cached_property
+    def tables(self) -> dict[int, int]:
+        """Positions in ``sections`` of the shared tables, by id."""
+        entries = enumerate(self.sections)
+        return {entry.id: position for position, entry in entries if entry.kind == Kind.TABLE}
 
     @cached_property
     def _member_ends(self) -> list[int]:
@@ -86,7 +90,7 @@ class Index:
     def member_offset(self, chunk: int) -> int:
         """Offset in its member of the bytes that chunk ``chunk`` decodes to."""
         first = self.members[self.member_of(chunk)].first_chunk
-        return int(self.starts[chunk]) - int(self.starts[first])
+        return self.starts[chunk] - self.starts[first]
 
 
 def parse_index(data: memoryview, end: int) -> Index:
@@ -95,124 +99,150 @@ def parse_index(data: memoryview, end: int) -> Index:
         raise FormatError("the index is smaller than its head")
     head = parse_index_head(bytes(data[:INDEX_HEAD_SIZE]))
     chunks_at = INDEX_HEAD_SIZE
-    sections_at = chunks_at + head.chunk_count * CHUNK_DTYPE.itemsize
-    catalog_at = sections_at + head.section_count * SECTION_DTYPE.itemsize
+    sections_at = chunks_at + head.chunk_count * CHUNKS.size
+    catalog_at = sections_at + head.section_count * SECTIONS.size
     if catalog_at + head.catalog_stored_size != len(data):
         raise FormatError("the parts of the index do not add up to its size")
-    chunks = np.frombuffer(data[chunks_at:sections_at], CHUNK_DTYPE)
-    sections = np.frombuffer(data[sections_at:catalog_at], SECTION_DTYPE)
+    chunks = EntryTable(CHUNKS, data[chunks_at:sections_at])
+    sections = EntryTable(SECTIONS, data[sections_at:catalog_at])
     catalog = parse_catalog(_inflate(data[catalog_at:], head.catalog_decoded_size))
     index = build_index(head, chunks, sections, catalog, end)
     _check_overlap(chunks, sections)
     return index
 
 
-def build_index(head: IndexHead, chunks: Table, sections: Table, catalog: Catalog, end: int) -> Index:
+def build_index(head: IndexHead, chunks: Chunks, sections: Sections, catalog: Catalog, end: int) -> Index:
     """Put an index together from its parts, checking all that readers rely on."""
-    _check_chunks(chunks, end)
+    columns = _check_chunks(chunks, end)
     _check_sections(sections, end)
-    starts = np.zeros(len(chunks) + 1, np.uint64)
-    np.cumsum(chunks["decoded_size"], out=starts[1:], dtype=np.uint64)
+    starts = array("Q", accumulate(columns.sizes, initial=0))
     _check_members(catalog, starts)
-    _check_manifests(catalog, chunks, sections)
-    _check_tensors(catalog, chunks, starts)
+    _check_manifests(catalog, columns, sections)
+    _check_tensors(catalog, columns, starts)
     return Index(head, chunks, sections, catalog, starts, end)
 
 
 def _inflate(data: memoryview, size: int) -> bytes:
     if size > MAX_CATALOG:
         raise FormatError(f"a catalog of {size} bytes is above the limit of {MAX_CATALOG}")
-    out = np.empty(size, np.uint8).data
+    out = memoryview(bytearray(size))
     try:
         return bytes(codec(Codec.ZSTD).decode(data, out, None))
     except ChunkError as error:
         raise FormatError(f"the catalog cannot be decoded: {error.message}") from error
 
 
-def _require(good: Any, message: str) -> None:
-    if not np.all(good):
+def _require(good: bool, message: str) -> None:
+    if not good:
         raise FormatError(message)
 
 
-def _check_places(offsets: _U64, sizes: _U64, end: int, what: str) -> None:
-    _require(offsets % 64 == 0, f"a {what} does not start at a multiple of 64")
-    _require(offsets >= HEADER_SIZE, f"a {what} lies in the header")
-    # compared by subtraction: hostile values would overflow a sum
-    limit = np.uint64(max(end - RECORD_HEADER_SIZE, 0))
-    fits = (offsets <= limit) & (sizes <= limit) & (offsets <= limit - np.minimum(sizes, limit))
-    _require(fits, f"a {what} reaches into the index")
+class _Columns(NamedTuple):
+    """Of each chunk: where it stands, what it decodes to, and whose it is."""
+
+    offsets: array[int]
+    sizes: array[int]
+    tensors: array[int]
+    layouts: array[int]
 
 
-def _check_chunks(chunks: Table, end: int) -> None:
-    _check_places(chunks["offset"], chunks["stored_size"].astype(np.uint64), end, "chunk")
-    _require(chunks["reserved"] == 0, "reserved bytes of the chunk table are not zero")
-    _require(
-        (chunks["decoded_size"] >= 1) & (chunks["decoded_size"] <= MAX_CHUNK),
-        f"a chunk's decoded size is not from 1 to {MAX_CHUNK}",
-    )
-    _require(chunks["stored_size"] <= chunks["decoded_size"], "a chunk is larger than its decoded bytes")
-    plain = chunks["transform"] == Transform.STORED
-    same = (chunks["stored_size"] == chunks["decoded_size"]) & (
-        chunks["stored_xxh3"] == chunks["decoded_xxh3"]
-    )
-    _require(~plain | same, "a stored chunk's sizes or checksums differ")
+def _check_chunks(chunks: Chunks, end: int) -> _Columns:
+    columns = _Columns(array("Q"), array("I"), array("I"), array("H"))
+    last = end - RECORD_HEADER_SIZE
+    for offset, stored, decoded, tensor, transform, reserved, layout, stored_xxh3, decoded_xxh3, _ in chunks:
+        if offset % ALIGNMENT or offset < HEADER_SIZE or offset + stored > last:
+            _refuse_place(offset, "chunk")
+        if reserved:
+            raise FormatError("reserved bytes of the chunk table are not zero")
+        if not 1 <= decoded <= MAX_CHUNK:
+            raise FormatError(f"a chunk's decoded size is not from 1 to {MAX_CHUNK}")
+        if stored > decoded:
+            raise FormatError("a chunk is larger than its decoded bytes")
+        if transform == _STORED and (stored != decoded or stored_xxh3 != decoded_xxh3):
+            raise FormatError("a stored chunk's sizes or checksums differ")
+        columns.offsets.append(offset)
+        columns.sizes.append(decoded)
+        columns.tensors.append(tensor)
+        columns.layouts.append(layout)
+    return columns
 
 
-def _check_sections(sections: Table, end: int) -> None:
-    _check_places(sections["offset"], sections["stored_size"], end, "section")
-    kinds = sections["kind"]
-    known = (kinds == Kind.TABLE) | (kinds == Kind.MEMBER) | (kinds >= OPTIONAL_KIND)
-    _require(known, "the section table has an unknown kind that is not optional")
-    _require(sections["layout"] == 0, "a section has a layout")
-    coded = (kinds < OPTIONAL_KIND) & (sections["transform"] > Transform.NONE)
-    _require(~coded, "a table or manifest has a transform other than 0 and 1")
-    optional = sections[kinds >= OPTIONAL_KIND]
-    _require(optional["decoded_size"] == 0, "reserved bytes of an optional section's entry are not zero")
-    _require(optional["stored_xxh3"] == optional["decoded_xxh3"], "an optional section's checksums differ")
-    for kind, limit in ((Kind.TABLE, MAX_TABLE), (Kind.MEMBER, MAX_CATALOG)):
-        ours = sections[kinds == kind]
-        _require(ours["decoded_size"] <= limit, f"a {kind.name.lower()} record is above {limit} bytes")
-        _require(ours["decoded_size"] > 0, f"a {kind.name.lower()} record is empty")
-        _require(ours["stored_size"] <= ours["decoded_size"], f"a {kind.name.lower()} record has grown")
-        _require(np.diff(np.sort(ours["id"])) != 0, f"two {kind.name.lower()} records share an id")
-
-    tables = sections[kinds == Kind.TABLE]
-    _require(tables["decoded_size"].sum() <= MAX_TABLES, f"all tables together are above {MAX_TABLES} bytes")
+def _refuse_place(offset: int, what: str) -> NoReturn:
+    _require(offset % ALIGNMENT == 0, f"a {what} does not start at a multiple of {ALIGNMENT}")
+    _require(offset >= HEADER_SIZE, f"a {what} lies in the header")
+    raise FormatError(f"a {what} reaches into the index")
 
 
-def _check_overlap(chunks: Table, sections: Table) -> None:
+def _check_sections(sections: Sections, end: int) -> None:
+    last, tables = end - RECORD_HEADER_SIZE, 0
+    seen: set[tuple[int, int]] = set()
+    for section in sections:
+        offset = section.offset
+        if offset % ALIGNMENT or offset < HEADER_SIZE or offset + section.stored_size > last:
+            _refuse_place(offset, "section")
+        _require(section.layout == 0, "a section has a layout")
+        if section.kind >= OPTIONAL_KIND:
+            _check_optional(section)
+            continue
+        _check_known(section)
+        if (section.kind, section.id) in seen:
+            raise FormatError(f"two {Kind(section.kind).name.lower()} records share an id")
+        seen.add((section.kind, section.id))
+        tables += section.decoded_size if section.kind == Kind.TABLE else 0
+    _require(tables <= MAX_TABLES, f"all tables together are above {MAX_TABLES} bytes")
+
+
+def _check_optional(section: SectionEntry) -> None:
+    _require(section.decoded_size == 0, "reserved bytes of an optional section's entry are not zero")
+    same = section.stored_xxh3 == section.decoded_xxh3
+    _require(same, "an optional section's checksums differ")
+
+
+def _check_known(section: SectionEntry) -> None:
+    limit = _LARGEST.get(section.kind)
+    if limit is None:
+        raise FormatError("the section table has an unknown kind that is not optional")
+    name = Kind(section.kind).name.lower()
+    coded = section.transform > Transform.NONE
+    _require(not coded, "a table or manifest has a transform other than 0 and 1")
+    _require(section.decoded_size <= limit, f"a {name} record is above {limit} bytes")
+    _require(section.decoded_size > 0, f"a {name} record is empty")
+    _require(section.stored_size <= section.decoded_size, f"a {name} record has grown")
+
+
+def _check_overlap(chunks: Chunks, sections: Sections) -> None:
     """That no two records share bytes: else a small file could claim to decode to any size."""
-    offsets = np.concatenate([chunks["offset"], sections["offset"]])
-    sizes = np.concatenate([chunks["stored_size"].astype(np.uint64), sections["stored_size"]])
-    order = np.argsort(offsets, kind="stable")
-    ends = offsets[order] + sizes[order] + np.uint64(RECORD_HEADER_SIZE)
-    _require(ends[:-1] <= offsets[order][1:], "two records overlap")
+    places = [(entry.offset, entry.stored_size) for table in (chunks, sections) for entry in table]
+    places.sort()
+    for (offset, size), (following, _) in pairwise(places):
+        if offset + RECORD_HEADER_SIZE + size > following:
+            raise FormatError("two records overlap")
 
 
-def _check_manifests(catalog: Catalog, chunks: Table, sections: Table) -> None:
+def _check_manifests(catalog: Catalog, columns: _Columns, sections: Sections) -> None:
     """That each member has one manifest, and that it precedes the member's chunks."""
-    places = {int(m["id"]): int(m["offset"]) for m in sections[sections["kind"] == Kind.MEMBER]}
+    places = {entry.id: entry.offset for entry in sections if entry.kind == Kind.MEMBER}
     _require(places.keys() == set(range(len(catalog.members))), "members and manifests do not match")
     for ordinal, member in enumerate(catalog.members):
-        ours = chunks["offset"][member.first_chunk : member.first_chunk + member.chunk_count]
-        if len(ours) and int(ours.min()) < places[ordinal]:
+        ours = columns.offsets[member.first_chunk : member.first_chunk + member.chunk_count]
+        if min(ours, default=places[ordinal]) < places[ordinal]:
             raise FormatError("a manifest stands behind a chunk of its member", member=member.name)
 
 
-def _check_members(catalog: Catalog, starts: _U64) -> None:
+def _check_members(catalog: Catalog, starts: array[int]) -> None:
     chunk, count = 0, len(starts) - 1
     for member in catalog.members:
         if member.first_chunk != chunk or member.chunk_count > count - chunk:
             raise FormatError("the chunk ranges of the members do not follow each other", member=member.name)
         chunk += member.chunk_count
-        if int(starts[chunk]) - int(starts[member.first_chunk]) != member.size:
+        if starts[chunk] - starts[member.first_chunk] != member.size:
             raise FormatError("the chunks of a member do not add up to its size", member=member.name)
     if chunk != count:
         raise FormatError("chunks follow that belong to no member")
 
 
-def _check_tensors(catalog: Catalog, chunks: Table, starts: _U64) -> None:
-    owner = np.full(len(chunks), NO_TENSOR, np.uint32)
+def _check_tensors(catalog: Catalog, columns: _Columns, starts: array[int]) -> None:
+    owners = array("I", [NO_TENSOR]) * len(columns.tensors)
     previous, names = (-1, 0), set[tuple[int, str]]()
     for ordinal, tensor in enumerate(catalog.tensors):
         name = tensor.name
@@ -227,26 +257,30 @@ def _check_tensors(catalog: Catalog, chunks: Table, starts: _U64) -> None:
         previous = (tensor.member, tensor.extent.end)
         if tensor.extent.end > member.size:
             raise FormatError("a tensor leaves its member", tensor=name)
-        at = int(starts[first]) - int(starts[member.first_chunk])
-        size = int(starts[last]) - int(starts[first])
+        at, size = starts[first] - starts[member.first_chunk], starts[last] - starts[first]
         if size != tensor.extent.size or (size and at != tensor.extent.offset):
             raise FormatError("a tensor's chunks do not cover its extent", tensor=name)
-        _check_rows(tensor, starts[first:last], chunks["layout"][first:last], catalog.chunk_size)
+        _check_rows(tensor, starts[first:last], columns.layouts[first:last], catalog.chunk_size)
         if (tensor.member, tensor.name) in names:
             raise FormatError("two tensors of a member share a name", tensor=name)
         names.add((tensor.member, tensor.name))
-        owner[first:last] = ordinal
-    _require(owner == chunks["tensor"], "the chunk table and the catalog disagree on a chunk's tensor")
+        owners[first:last] = array("I", [ordinal]) * (last - first)
+    _require(owners == columns.tensors, "the chunk table and the catalog disagree on a chunk's tensor")
 
 
-def _check_rows(tensor: TensorEntry, starts: _U64, layouts: npt.NDArray[np.uint16], chunk_size: int) -> None:
+def _check_rows(tensor: TensorEntry, starts: array[int], layouts: array[int], chunk_size: int) -> None:
     """That chunks start at rows or, where a row is larger than chunks were meant to be, at blocks of their
     layout (spec, section 3)."""
-    if tensor.extent.size and not tensor.row_size:
+    row = tensor.row_size
+    if tensor.extent.size and not row:
         raise FormatError("a tensor with data has rows of no size", tensor=tensor.name)
-    if len(starts) > 1 and tensor.row_size <= chunk_size and np.any((starts - starts[0]) % tensor.row_size):
-        raise FormatError("a chunk does not start at a row of its tensor", tensor=tensor.name)
-    if len(starts) > 1 and tensor.row_size > chunk_size:
-        for layout in (BY_ID[i] for i in np.unique(layouts).tolist() if i in BY_ID):
-            if np.any((starts - starts[0])[layouts == layout.wire_id] % layout.block):
-                raise FormatError("a chunk does not start at a block of its layout", tensor=tensor.name)
+    if len(starts) < 2:
+        return
+    first = starts[0]
+    if row <= chunk_size:
+        if any((start - first) % row for start in starts):
+            raise FormatError("a chunk does not start at a row of its tensor", tensor=tensor.name)
+        return
+    for start, layout in zip(starts, layouts, strict=True):
+        if layout in BY_ID and (start - first) % BY_ID[layout].block:
+            raise FormatError("a chunk does not start at a block of its layout", tensor=tensor.name)

@@ -26,7 +26,7 @@ class MemberSource(SourceBase):
         super().__init__(name, member.size)
         self._reader = reader
         starts = reader.index.starts[member.first_chunk : member.first_chunk + member.chunk_count + 1]
-        self._starts = [int(start) - int(starts[0]) for start in starts]
+        self._starts = [start - starts[0] for start in starts]
         self._first = member.first_chunk
         self._last: tuple[int, memoryview] = (-1, memoryview(b""))
 

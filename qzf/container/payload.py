@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from qzf.codecs.base import Bytes
 from qzf.codecs.registry import codec
 from qzf.errors import ChunkError, UnsupportedError
@@ -149,7 +147,7 @@ def decode(
         if layout_id or len(payload) != decoded_size:
             raise ChunkError("a stored payload has another size than its decoded bytes")
         return payload if out is None else _copy(payload, out)
-    target = np.empty(decoded_size, np.uint8).data if out is None else out
+    target = memoryview(bytearray(decoded_size)) if out is None else out
     if transform == Transform.NONE:
         if layout_id:
             raise ChunkError("a payload without transform names a layout")

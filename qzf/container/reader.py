@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from qzf.container import payload
 from qzf.container.index import Index, parse_index
 from qzf.errors import ChecksumError, ChunkError, FormatError, QzfError, TruncatedError
@@ -95,7 +93,7 @@ class ContainerReader:
 
     def where(self, chunk: int) -> dict[str, Any]:
         """The coordinates of a chunk, for errors and reports."""
-        entry = self.index.chunk(chunk)
+        entry = self.index.chunks[chunk]
         return {
             "file": self.source.name,
             "offset": entry.offset,
@@ -106,7 +104,7 @@ class ContainerReader:
 
     def expected_header(self, chunk: int) -> RecordHeader:
         """What the header of a chunk's record must be, by the index."""
-        index, entry = self.index, self.index.chunk(chunk)
+        index, entry = self.index, self.index.chunks[chunk]
         return RecordHeader(
             kind=Kind.CHUNK,
             transform=entry.transform,
@@ -123,19 +121,19 @@ class ContainerReader:
 
     def record_size(self, chunk: int) -> int:
         """Bytes of a chunk's record: header and payload."""
-        return RECORD_HEADER_SIZE + self.index.chunk(chunk).stored_size
+        return RECORD_HEADER_SIZE + self.index.chunks[chunk].stored_size
 
     def read_record(self, chunk: int, out: memoryview) -> None:
         """Header and payload of a chunk's record, as stored, to ``out``; nothing is checked."""
-        self.source.readinto(self.index.chunk(chunk).offset, out)
+        self.source.readinto(self.index.chunks[chunk].offset, out)
 
     def read_chunk(self, chunk: int, out: memoryview | None = None) -> memoryview:
         """The decoded bytes of a chunk, written to ``out`` (of exactly their size) where that is given.
 
         The decoded bytes are held against their XXH3. Raises ``ChecksumError`` or ``ChunkError``.
         """
-        entry = self.index.chunk(chunk)
-        target = np.empty(entry.decoded_size, np.uint8).data if out is None else out
+        entry = self.index.chunks[chunk]
+        target = memoryview(bytearray(entry.decoded_size)) if out is None else out
         try:
             with scratch(RECORD_HEADER_SIZE + entry.stored_size) as record:
                 self.source.readinto(entry.offset, record)
@@ -151,7 +149,7 @@ class ContainerReader:
 
     def decode(self, chunk: int, body: memoryview, out: memoryview) -> None:
         """Decode the payload ``body`` of a chunk to ``out`` and hold the result against its XXH3."""
-        entry = self.index.chunk(chunk)
+        entry = self.index.chunks[chunk]
 
         def table(table_id: int) -> SharedTable:
             at, content = self._table(table_id)
@@ -165,7 +163,7 @@ class ContainerReader:
 
     def view_chunk(self, chunk: int) -> memoryview | None:
         """A stored chunk's bytes in place, without a copy and without a check; None if it is coded."""
-        entry = self.index.chunk(chunk)
+        entry = self.index.chunks[chunk]
         if entry.transform != Transform.STORED:
             return None
         return self.source.view(entry.offset + RECORD_HEADER_SIZE, entry.stored_size)
@@ -174,12 +172,12 @@ class ContainerReader:
 
     def read_section(self, position: int) -> memoryview:
         """Header and payload of a section's record, as stored; nothing is checked."""
-        entry = self.index.section(position)
+        entry = self.index.sections[position]
         return memoryview(self.source.read(entry.offset, RECORD_HEADER_SIZE + entry.stored_size))
 
     def decode_section(self, position: int, record: memoryview) -> memoryview:
         """Decode a table or manifest record and hold it against its checksums."""
-        entry = self.index.section(position)
+        entry = self.index.sections[position]
         if not self.recovered:
             self._check_section_header(entry, parse_record_header(record))
         if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
@@ -221,12 +219,10 @@ class ContainerReader:
             return found
 
     def _load_table(self, table_id: int) -> tuple[int, SharedTable]:
-        sections = self.index.sections
-        ours = ((sections["kind"] == Kind.TABLE) & (sections["id"] == table_id)).nonzero()[0]
-        if not len(ours):
+        position = self.index.tables.get(table_id)
+        if position is None:
             raise ChunkError(f"the chunk names shared table {table_id}, which does not exist")
-        position = int(ours[0])
-        at = self.index.section(position).offset
+        at = self.index.sections[position].offset
         with located(file=self.source.name, offset=at):
             return at, SharedTable(bytes(self.decode_section(position, self.read_section(position))))
 

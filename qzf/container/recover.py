@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
 
-import numpy as np
-
 from qzf.container import payload
 from qzf.container.catalog import Catalog, MemberEntry, TensorEntry, parse_manifest
 from qzf.container.index import Index, build_index
@@ -25,7 +23,7 @@ from qzf.format.ids import (
     Transform,
     pad64,
 )
-from qzf.format.tables import CHUNK_DTYPE, SECTION_DTYPE
+from qzf.format.tables import CHUNKS, SECTIONS, ChunkEntry, EntryTable, SectionEntry
 from qzf.format.wire import IndexHead, RecordHeader, parse_header, parse_record_header, xxh3
 from qzf.limits import MAX_CATALOG, MAX_CHUNK, MIB
 from qzf.model import Extent, MemberSpec, PipelineSpec
@@ -144,10 +142,10 @@ def _manifest(source: ByteSource, record: _Found) -> MemberSpec:
     return parse_manifest(bytes(data))
 
 
-def _section(record: _Found, ident: int) -> tuple[object, ...]:
+def _section(record: _Found, ident: int) -> SectionEntry:
     h = record.header
     sizes = (h.stored_size, h.decoded_size, h.stored_xxh3, h.decoded_xxh3)
-    return (h.kind, h.transform, h.layout, ident, record.at, *sizes, bytes(32))
+    return SectionEntry(h.kind, h.transform, h.layout, ident, record.at, *sizes, bytes(32))
 
 
 def _cover(found: dict[int, _Found], extent: Extent) -> list[_Found] | None:
@@ -170,8 +168,8 @@ class _Builder:
     def __init__(self) -> None:
         self.tables: dict[int, _Found] = {}
         self.lost: list[str] = []
-        self._sections: list[tuple[object, ...]] = []
-        self._entries: list[tuple[object, ...]] = []
+        self._sections: list[SectionEntry] = []
+        self._entries: list[ChunkEntry] = []
         self._members: list[MemberEntry] = []
         self._tensors: list[TensorEntry] = []
 
@@ -217,17 +215,17 @@ class _Builder:
             catalog = Catalog("qzf recovery", 0, "unknown", tuple(self._members), tuple(self._tensors))
             index = build_index(
                 IndexHead(len(self._entries), len(sections), 0, 0, 0),
-                np.array(self._entries, CHUNK_DTYPE),
-                np.array(sections, SECTION_DTYPE),
+                EntryTable(CHUNKS, memoryview(CHUNKS.pack(self._entries))),
+                EntryTable(SECTIONS, memoryview(SECTIONS.pack(sections))),
                 catalog,
                 source.size,
             )
         return Recovered(index, tuple(self.lost))
 
 
-def _entry(record: _Found, tensor: int) -> tuple[object, ...]:
+def _entry(record: _Found, tensor: int) -> ChunkEntry:
     h = record.header
-    return (
+    return ChunkEntry(
         record.at,
         h.stored_size,
         h.decoded_size,

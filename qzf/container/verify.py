@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import numpy as np
 from xxhash import xxh3_64
 
 from qzf.container.catalog import parse_manifest
@@ -69,13 +68,15 @@ def check_header(reader: ContainerReader) -> list[Damage]:
 
 def check_chunk(reader: ContainerReader, chunk: int, record: memoryview) -> list[Damage]:
     """A chunk's record as stored: header, XXH3, SHA-256, and that they agree with the index."""
-    faults = _record_faults([record], reader.index.chunk(chunk).digest, asdict(reader.expected_header(chunk)))
+    faults = _record_faults(
+        [record], reader.index.chunks[chunk].digest, reader.expected_header(chunk)._asdict()
+    )
     return [damaged_chunk(reader, chunk, "; ".join(faults))] if faults else []
 
 
 def damaged_chunk(reader: ContainerReader, chunk: int, message: str) -> Damage:
     """The report of a bad chunk, with all its coordinates."""
-    entry, where = reader.index.chunk(chunk), reader.where(chunk)
+    entry, where = reader.index.chunks[chunk], reader.where(chunk)
     return Damage(
         "chunk",
         message,
@@ -91,7 +92,7 @@ def damaged_chunk(reader: ContainerReader, chunk: int, message: str) -> Damage:
 
 def check_section(reader: ContainerReader, position: int) -> list[Damage]:
     """A table, manifest or optional section: as stored and, where it is known, decoded."""
-    entry = reader.index.section(position)
+    entry = reader.index.sections[position]
     at, size = entry.offset, RECORD_HEADER_SIZE + entry.stored_size
     # In pieces: the size of an optional section has no bound but the file's.
     pieces = (
@@ -153,15 +154,11 @@ def _record_faults(pieces: Iterable[memoryview], digest: bytes, expected: dict[s
 def check_padding(reader: ContainerReader) -> list[Damage]:
     """That records follow each other without gap, and that padding is zero; overlap is found at opening."""
     index, source = reader.index, reader.source
-    places = np.concatenate(
-        [
-            np.stack([table["offset"], table["stored_size"].astype(np.uint64)], axis=1)
-            for table in (index.chunks, index.sections)
-        ]
+    places = sorted(
+        (entry.offset, entry.stored_size) for table in (index.chunks, index.sections) for entry in table
     )
-    ordered = places[np.argsort(places[:, 0], kind="stable")]
     damage, at = [], HEADER_SIZE
-    for offset, stored in [*ordered.tolist(), (index.end, None)]:
+    for offset, stored in [*places, (index.end, None)]:
         if offset != at:
             damage.append(Damage("container", "no record covers these bytes", at, offset - at))
         size = reader.trailer.index_size if stored is None else RECORD_HEADER_SIZE + stored

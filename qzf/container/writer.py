@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import zstandard
 from xxhash import xxh3_64
 
@@ -32,7 +31,7 @@ from qzf.format.ids import (
     Transform,
     pad64,
 )
-from qzf.format.tables import CHUNK_DTYPE, SECTION_DTYPE
+from qzf.format.tables import CHUNKS, SECTIONS, ChunkEntry, SectionEntry
 from qzf.format.wire import (
     Header,
     IndexHead,
@@ -56,7 +55,7 @@ __all__ = ["ContainerWriter", "EncodedChunk", "Sink", "container_salt", "encode_
 _CATALOG_LEVEL = 9
 _SECTION_EFFORT = Effort(scales=(9,), codes=(9,), whole=(9,))
 #: What takes most room in a catalog: no index has more chunks, no pipeline longer names or more streams.
-_MOST_CHUNKS = MAX_INDEX // CHUNK_DTYPE.itemsize
+_MOST_CHUNKS = MAX_INDEX // CHUNKS.size
 _LONGEST_PIPELINE = PipelineSpec(
     max((transform.name.lower() for transform in Transform), key=len),
     max((layout.name for layout in BY_ID.values()), key=len),
@@ -219,8 +218,8 @@ class ContainerWriter:
         self._sink = sink
         self._specs = tuple(members)
         self._generator, self._chunk_size, self._level = generator, chunk_size, level
-        self._chunks: list[tuple[object, ...]] = []
-        self._sections: list[tuple[object, ...]] = []
+        self._chunks: list[ChunkEntry] = []
+        self._sections: list[SectionEntry] = []
         self._members: list[MemberEntry] = []
         self._tensors: list[TensorEntry] = []
         self._open: _OpenMember | None = None
@@ -269,7 +268,7 @@ class ContainerWriter:
             use = self._uses.setdefault(header.tensor, _TensorUse(len(self._chunks)))
             use.add(header, chunk.codecs)
         self._chunks.append(
-            (
+            ChunkEntry(
                 self.position,
                 header.stored_size,
                 header.decoded_size,
@@ -317,8 +316,8 @@ class ContainerWriter:
         body = b"".join(
             [
                 pack_index_head(head),
-                np.array(self._chunks, CHUNK_DTYPE).tobytes(),
-                np.array(self._sections, SECTION_DTYPE).tobytes(),
+                CHUNKS.pack(self._chunks),
+                SECTIONS.pack(self._sections),
                 packed,
             ]
         )
@@ -334,7 +333,7 @@ class ContainerWriter:
         header = record.header
         ours = header.tensor if header.kind == Kind.TABLE else header.member
         self._sections.append(
-            (
+            SectionEntry(
                 header.kind,
                 header.transform,
                 0,

@@ -1,4 +1,4 @@
-"""Fixed-size structures: construct structs, and the frozen dataclasses they become (spec, section 2).
+"""Fixed-size structures as named tuples, and their bytes (spec, section 2).
 
 Each structure has a pair of functions side by side: ``pack_x`` and ``parse_x``. Parsing checks magic,
 checksum and reserved bytes and raises ``FormatError`` or ``UnsupportedError``; the caller adds the file.
@@ -7,10 +7,8 @@ checksum and reserved bytes and raises ``FormatError`` or ``UnsupportedError``; 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from construct import Bytes, Const, ConstructError, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 from xxhash import xxh3_64_intdigest as xxh3
 
 from qzf.errors import ChecksumError, FormatError, TruncatedError, UnsupportedError
@@ -27,10 +25,6 @@ from qzf.format.ids import (
 )
 
 __all__ = [
-    "HEADER",
-    "INDEX_HEAD",
-    "RECORD_HEADER",
-    "TRAILER",
     "Header",
     "IndexHead",
     "RecordHeader",
@@ -46,59 +40,13 @@ __all__ = [
     "xxh3",
 ]
 
-HEADER: Final = Struct(
-    "magic" / Const(FILE_MAGIC),
-    "version_major" / Int16ul,
-    "version_minor" / Int16ul,
-    "salt" / Int32ul,
-    "required_features" / Int64ul,
-    "reserved1" / Bytes(32),
-    "header_xxh3" / Int64ul,
-)
-
-RECORD_HEADER: Final = Struct(
-    "magic" / Const(RECORD_MAGIC),
-    "kind" / Int8ul,
-    "transform" / Int8ul,
-    "layout" / Int16ul,
-    "member" / Int32ul,
-    "tensor" / Int32ul,
-    "offset" / Int64ul,
-    "stored_size" / Int64ul,
-    "decoded_size" / Int32ul,
-    "salt" / Int32ul,
-    "stored_xxh3" / Int64ul,
-    "decoded_xxh3" / Int64ul,
-    "header_xxh3" / Int64ul,
-)
-#: The record header again for the hot path: one is packed and parsed for every chunk.
-_RECORD: Final = struct.Struct("<4sBBHIIQQIIQQ")
-
-INDEX_HEAD: Final = Struct(
-    "version_major" / Int16ul,
-    "version_minor" / Int16ul,
-    "salt" / Int32ul,
-    "required_features" / Int64ul,
-    "chunk_count" / Int64ul,
-    "section_count" / Int64ul,
-    "catalog_stored_size" / Int64ul,
-    "catalog_decoded_size" / Int64ul,
-    "reserved1" / Bytes(16),
-)
-
-TRAILER: Final = Struct(
-    "index_offset" / Int64ul,
-    "index_size" / Int64ul,
-    "file_size" / Int64ul,
-    "reserved" / Int64ul,
-    "container_digest" / Bytes(32),
-    "trailer_xxh3" / Int64ul,
-    "magic" / Const(END_MAGIC),
-)
+_HEADER: Final = struct.Struct("<8s HH I Q 32s Q")
+_RECORD: Final = struct.Struct("<4s BBH I I Q Q I I Q Q")
+_INDEX_HEAD: Final = struct.Struct("<HH I Q Q Q Q Q 16s")
+_TRAILER: Final = struct.Struct("<Q Q Q Q 32s Q 8s")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The container's first 64 bytes."""
 
     salt: int
@@ -106,8 +54,7 @@ class Header:
     required_features: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RecordHeader:
+class RecordHeader(NamedTuple):
     """The 64 bytes before each payload; field meanings depend on ``kind`` (spec, section 2.2)."""
 
     kind: int
@@ -123,8 +70,7 @@ class RecordHeader:
     decoded_xxh3: int
 
 
-@dataclass(frozen=True, slots=True)
-class IndexHead:
+class IndexHead(NamedTuple):
     """The fixed part of the index."""
 
     chunk_count: int
@@ -136,8 +82,7 @@ class IndexHead:
     required_features: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Trailer:
+class Trailer(NamedTuple):
     """The container's last 80 bytes."""
 
     index_offset: int
@@ -147,7 +92,7 @@ class Trailer:
 
 
 def pack_header(header: Header) -> bytes:
-    body: bytes = HEADER.build(
+    body: bytes = _structs().HEADER.build(
         {
             "version_major": header.version[0],
             "version_minor": header.version[1],
@@ -163,11 +108,12 @@ def pack_header(header: Header) -> bytes:
 def parse_header(data: bytes) -> Header:
     if data[: len(FILE_MAGIC)] != FILE_MAGIC:
         raise FormatError("not a QZF container: the magic bytes are missing", offset=0)
-    raw = _parse(HEADER, HEADER_SIZE, data, "header")
-    _check_xxh3(data[: HEADER_SIZE - 8], raw.header_xxh3, "header")
-    version = _check_version(raw)
-    _check_reserved(not any(raw.reserved1), "header")
-    return Header(raw.salt, version, _check_features(raw))
+    _check_size(data, HEADER_SIZE, "header")
+    _, major, minor, salt, features, reserved, checksum = _HEADER.unpack(data)
+    _check_xxh3(data[: HEADER_SIZE - 8], checksum, "header")
+    version = _check_version(major, minor)
+    _check_reserved(not any(reserved), "header")
+    return Header(salt, version, _check_features(features))
 
 
 def pack_record_header(header: RecordHeader) -> bytes:
@@ -206,7 +152,7 @@ def parse_record_header(data: bytes | memoryview) -> RecordHeader:
 
 
 def pack_index_head(head: IndexHead) -> bytes:
-    data: bytes = INDEX_HEAD.build(
+    data: bytes = _structs().INDEX_HEAD.build(
         {
             "version_major": head.version[0],
             "version_minor": head.version[1],
@@ -223,22 +169,15 @@ def pack_index_head(head: IndexHead) -> bytes:
 
 
 def parse_index_head(data: bytes) -> IndexHead:
-    raw = _parse(INDEX_HEAD, INDEX_HEAD_SIZE, data, "index head")
-    version = _check_version(raw)
-    _check_reserved(not any(raw.reserved1), "index head")
-    return IndexHead(
-        raw.chunk_count,
-        raw.section_count,
-        raw.catalog_stored_size,
-        raw.catalog_decoded_size,
-        raw.salt,
-        version,
-        _check_features(raw),
-    )
+    _check_size(data, INDEX_HEAD_SIZE, "index head")
+    major, minor, salt, features, chunks, sections, stored, decoded, reserved = _INDEX_HEAD.unpack(data)
+    version = _check_version(major, minor)
+    _check_reserved(not any(reserved), "index head")
+    return IndexHead(chunks, sections, stored, decoded, salt, version, _check_features(features))
 
 
 def pack_trailer(trailer: Trailer) -> bytes:
-    data: bytes = TRAILER.build(
+    data: bytes = _structs().TRAILER.build(
         {
             "index_offset": trailer.index_offset,
             "index_size": trailer.index_size,
@@ -254,19 +193,23 @@ def pack_trailer(trailer: Trailer) -> bytes:
 def parse_trailer(data: bytes) -> Trailer:
     if data[-len(END_MAGIC) :] != END_MAGIC:
         raise FormatError("not a whole QZF container: the end magic is missing")
-    raw = _parse(TRAILER, TRAILER_SIZE, data, "trailer")
-    _check_xxh3(data[:64], raw.trailer_xxh3, "trailer")
-    _check_reserved(raw.reserved == 0, "trailer")
-    return Trailer(raw.index_offset, raw.index_size, raw.file_size, raw.container_digest)
+    _check_size(data, TRAILER_SIZE, "trailer")
+    index_offset, index_size, file_size, reserved, digest, checksum, _ = _TRAILER.unpack(data)
+    _check_xxh3(data[:64], checksum, "trailer")
+    _check_reserved(reserved == 0, "trailer")
+    return Trailer(index_offset, index_size, file_size, digest)
 
 
-def _parse(layout: Any, size: int, data: bytes, what: str) -> Any:
+def _structs() -> Any:
+    """The declared structures, loaded when something is built: readers do without construct."""
+    from qzf.format import structs
+
+    return structs
+
+
+def _check_size(data: bytes, size: int, what: str) -> None:
     if len(data) != size:
         raise TruncatedError(f"the {what} is not whole")
-    try:
-        return layout.parse(data)
-    except ConstructError as error:
-        raise FormatError(f"the {what} is malformed: {error}") from error
 
 
 def _check_xxh3(data: bytes | memoryview, expected: int, what: str) -> None:
@@ -279,17 +222,15 @@ def _check_reserved(clear: bool, what: str) -> None:
         raise FormatError(f"reserved bytes of the {what} are not zero")
 
 
-def _check_version(raw: Any) -> tuple[int, int]:
-    if raw.version_major != VERSION[0]:
+def _check_version(major: int, minor: int) -> tuple[int, int]:
+    if major != VERSION[0]:
         raise UnsupportedError(
-            f"format version {raw.version_major}.{raw.version_minor} is not supported: "
-            f"this reader knows version {VERSION[0]}"
+            f"format version {major}.{minor} is not supported: this reader knows version {VERSION[0]}"
         )
-    return raw.version_major, raw.version_minor
+    return major, minor
 
 
-def _check_features(raw: Any) -> int:
-    features = int(raw.required_features)
+def _check_features(features: int) -> int:
     unknown = features & ~KNOWN_FEATURES
     if unknown:
         bits = ", ".join(str(bit) for bit in range(64) if unknown >> bit & 1)

@@ -93,7 +93,7 @@ def unpack(
 
 def _size(reader: ContainerReader, target: _Target) -> int:
     starts = reader.index.starts
-    return int(starts[target.last]) - int(starts[target.first])
+    return starts[target.last] - starts[target.first]
 
 
 def _selected(
@@ -173,16 +173,16 @@ def _write(
             target.path.parent.mkdir(parents=True, exist_ok=True)
             file = AtomicFile(target.path, force=force)
             unfinished.add(file)
-            base = int(starts[target.first])
+            base = starts[target.first]
             for chunk in range(target.first, target.last):
-                yield _Job(file, chunk, int(starts[chunk]) - base, last=chunk + 1 == target.last)
+                yield _Job(file, chunk, starts[chunk] - base, last=chunk + 1 == target.last)
             if target.first == target.last:
                 yield _Job(file, None, 0, last=True)
 
     def work(job: _Job) -> tuple[_Job, int, str]:
         if job.chunk is None:
             return job, 0, ""
-        size = reader.index.chunk(job.chunk).decoded_size
+        size = reader.index.chunks[job.chunk].decoded_size
         with scratch(size) as data:
             try:
                 reader.read_chunk(job.chunk, data)

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
 from qzf.container import verify as checks
 from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
@@ -85,7 +83,7 @@ def _check_chunks(
             found = checks.check_chunk(reader, chunk, record)
             if quick or found:
                 return found, memoryview(b"")
-            data = np.empty(index.chunk(chunk).decoded_size, np.uint8).data
+            data = memoryview(bytearray(index.chunks[chunk].decoded_size))
             try:
                 reader.decode(chunk, record[RECORD_HEADER_SIZE:], data)
             except UnsupportedError as error:
@@ -106,7 +104,7 @@ def _check_chunks(
                 whole = whole and not found
                 if whole:
                     hasher.update(data)
-                done += index.chunk(chunk).decoded_size
+                done += index.chunks[chunk].decoded_size
                 if progress is not None:
                     progress(done, total, done)
             if whole and hasher.hexdigest() != member.sha256:

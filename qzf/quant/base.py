@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Field", "GgmlType"]
 
@@ -22,6 +24,11 @@ class Field:
     item: str
     count: int
     meaning: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the field."""
+        return self.count * int(self.item[-1])
 
 
 @dataclass(frozen=True)
@@ -36,18 +43,23 @@ class GgmlType:
     @cached_property
     def dtype(self) -> np.dtype[np.void]:
         """The block as a packed numpy structured dtype."""
+        import numpy as np
+
         return np.dtype([(f.name, f.item, (f.count,)) for f in self.fields])
 
     @cached_property
     def size(self) -> int:
         """Bytes of one block."""
-        return self.dtype.itemsize
+        return sum(field.size for field in self.fields)
 
     def offset(self, name: str) -> int:
         """Byte offset of the field ``name`` in the block."""
-        fields = self.dtype.fields
-        assert fields is not None
-        return int(fields[name][1])
+        at = 0
+        for field in self.fields:
+            if field.name == name:
+                return at
+            at += field.size
+        raise KeyError(name)
 
     def row_size(self, columns: int) -> int | None:
         """Bytes of a row of ``columns`` weights, or None where that is no whole number of blocks."""

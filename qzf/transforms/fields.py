@@ -10,8 +10,6 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qzf import _core
 from qzf.transforms.layouts import Codes, Copy, Layout, MaskCodes, Planes
 
@@ -54,8 +52,7 @@ def split(layout: Layout, src: Buffer, *, isa: str | None = None) -> list[memory
     or not a whole number of blocks.
     """
     n = memoryview(src).nbytes // layout.block
-    # Not a bytearray, which would be filled with zeros first.
-    out = np.empty(n * sum(layout.widths), np.uint8).data
+    out = memoryview(bytearray(n * sum(layout.widths)))
     native(layout).split(src, out, isa)
     return divide(layout, out)
 

@@ -131,7 +131,7 @@ def _steps(t: GgmlType) -> tuple[Step, ...]:
     for field in t.fields:
         if field.name in taken:
             continue
-        at, width = t.offset(field.name), t.dtype[field.name].itemsize
+        at, width = t.offset(field.name), field.size
         if field.count == 1:
             steps += [Copy(at + i, 1) for i in range(width)]
         else:

@@ -87,7 +87,7 @@ def test_a_tensor_reads_only_its_chunks(smollm2: Path) -> None:
 def test_tables_are_read_once_and_when_needed() -> None:
     source = CountingSource((VECTORS / "tables.qzf").read_bytes())
     reader = ContainerReader(source)
-    offsets = {int(s["id"]): int(s["offset"]) for s in reader.index.sections if s["kind"] == 2}
+    offsets = {s.id: s.offset for s in reader.index.sections if s.kind == 2}
     source.reads.clear()
     for _ in range(2):
         for chunk in range(4):  # those of the member that names table 7
@@ -103,7 +103,7 @@ def test_tables_are_read_once_and_when_needed() -> None:
 def test_each_chunk_is_held_against_its_checksum() -> None:
     data = bytearray(seal(_large().parts()))
     reader = ContainerReader(MemorySource(bytes(data)))
-    at = int(reader.index.chunks[7]["offset"]) + 64
+    at = reader.index.chunks[7].offset + 64
     data[at + 100] ^= 1
     reader = ContainerReader(MemorySource(bytes(data)))
     reader.read_chunk(6)

@@ -126,8 +126,8 @@ def test_of_two_claims_the_first_counts() -> None:
     parts.records += [_copy(table(parts)), _copy(manifest(parts, 1)), other]
     index = recover_index(MemorySource(seal(parts))).index
     assert [member.name for member in index.members] == ["dir/model.bin", "config.json"]
-    assert int(index.chunks[5]["transform"]) == 1
-    assert sum(section["kind"] == 2 for section in index.sections) == 1
+    assert index.chunks[5].transform == 1
+    assert sum(section.kind == 2 for section in index.sections) == 1
 
 
 def test_a_container_in_a_container_is_not_mixed_up(tmp_path: Path) -> None:

@@ -89,12 +89,12 @@ def test_quick_looks_at_stored_bytes_only(tmp_path: Path) -> None:
 def test_a_damaged_table_is_reported_once_and_with_its_chunks(tmp_path: Path) -> None:
     source = VECTORS / "tables.qzf"
     with qzf.open(source) as container:
-        table = next(s for s in container.reader.index.sections if s["kind"] == 2 and s["id"] == 7)
+        table = next(s for s in container.reader.index.sections if s.kind == 2 and s.id == 7)
         users = container.members[0].chunk_count + container.members[2].chunk_count
-    report = verify(_damaged(tmp_path, source, int(table["offset"]) + 64))
+    report = verify(_damaged(tmp_path, source, table.offset + 64))
     kinds = [damage.what for damage in report.damage]
     assert kinds == ["section"] + ["chunk"] * users
-    quick = verify(_damaged(tmp_path, source, int(table["offset"]) + 64), quick=True)
+    quick = verify(_damaged(tmp_path, source, table.offset + 64), quick=True)
     assert [damage.what for damage in quick.damage] == ["section"]
 
 

@@ -7,8 +7,6 @@ import io
 import os
 import threading
 from contextlib import suppress
-from dataclasses import fields as dataclass_fields
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,7 +196,7 @@ def test_index_header_leaves_its_size_to_stored_size() -> None:
     assert (header.kind, header.decoded_size, header.stored_size) == (Kind.INDEX, 0, size - 64)
     assert header.decoded_xxh3 == header.stored_xxh3
     # one of 2**32 chunks and more
-    large = replace(header, stored_size=300 << 30)
+    large = header._replace(stored_size=300 << 30)
     assert parse_record_header(pack_record_header(large)) == large
 
 
@@ -216,7 +214,7 @@ def test_index_header_leaves_its_size_to_stored_size() -> None:
     ],
 )
 def test_record_headers_out_of_range(name: str, value: int) -> None:
-    fields = dict.fromkeys((field.name for field in dataclass_fields(RecordHeader)), 0)
+    fields = dict.fromkeys(RecordHeader._fields, 0)
     pack_record_header(RecordHeader(**fields))
     with pytest.raises(FormatError, match="no room"):
         pack_record_header(RecordHeader(**fields | {name: value}))
@@ -226,8 +224,9 @@ def test_tables_are_used_where_they_help() -> None:
     plain, shared = _container(), _container(ROWS)
     reader = ContainerReader(MemorySource(shared))
     assert b"".join(reader.read_chunk(i) for i in range(3)) == HEAD + ROWS
-    used = [int(reader.index.chunks[i]["stored_size"]) for i in (1, 2)]
-    alone = [int(entry["stored_size"]) for entry in ContainerReader(MemorySource(plain)).index.chunks[1:]]
+    used = [reader.index.chunks[i].stored_size for i in (1, 2)]
+    unshared = ContainerReader(MemorySource(plain)).index.chunks
+    alone = [unshared[i].stored_size for i in (1, 2)]
     assert max(used) < min(alone) / 2
     assert take_apart(shared).records[0].kind == 2
 
@@ -244,7 +243,7 @@ def test_stored_where_nothing_is_saved() -> None:
 
 def test_payloads_start_at_multiples_of_64() -> None:
     reader = ContainerReader(MemorySource(_container()))
-    assert not any(int(entry["offset"]) % 64 for entry in reader.index.chunks)
+    assert not any(entry.offset % 64 for entry in reader.index.chunks)
 
 
 @pytest.mark.parametrize("layout", BY_ID.values(), ids=lambda layout: layout.name)

@@ -15,7 +15,7 @@ import pytest
 
 import qzf
 from qzf.container.reader import ContainerReader
-from qzf.format.ids import Kind, Transform
+from qzf.format.ids import Transform
 from qzf.quant import BY_NUMBER
 from qzf.storage import MemorySource
 from qzf.transforms.modeled import SCHEMAS
@@ -58,12 +58,12 @@ def packed(
 def transforms(container: bytes) -> list[int]:
     """The transforms of the chunks that hold tensors, in order."""
     chunks = ContainerReader(MemorySource(container)).index.chunks
-    return [int(chunk["transform"]) for chunk in chunks if chunk["tensor"] != 0xFFFFFFFF]
+    return [chunk.transform for chunk in chunks if chunk.tensor != 0xFFFFFFFF]
 
 
 def tables(container: bytes) -> int:
     """How many shared tables there are."""
-    return int((ContainerReader(MemorySource(container)).index.sections["kind"] == Kind.TABLE).sum())
+    return len(ContainerReader(MemorySource(container)).index.tables)
 
 
 # --- every type -----------------------------------------------------------------------------------
@@ -201,8 +201,7 @@ def test_members_have_tables_of_their_own(tmp_path: Path) -> None:
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     data = (tmp_path / "a.qzf").read_bytes()
     assert tables(data) == 3
-    sections = ContainerReader(MemorySource(data)).index.sections
-    assert sorted(sections["id"][sections["kind"] == Kind.TABLE].tolist()) == [0, 1, 2]
+    assert sorted(ContainerReader(MemorySource(data)).index.tables) == [0, 1, 2]
 
 
 def spread(rows: int, columns: int, dtype: str = "Q4_0") -> GgufTensor:

@@ -78,7 +78,7 @@ def test_a_damaged_chunk_costs_its_file_only(tmp_path: Path) -> None:
 def test_a_lost_manifest_is_said(tmp_path: Path) -> None:
     container = _pair(tmp_path)
     with qzf.open(container) as opened:
-        manifest = int(opened.reader.index.sections[1]["offset"])
+        manifest = opened.reader.index.sections[1].offset
     data = bytearray(container.read_bytes())
     data[manifest + 70] ^= 1
     container.write_bytes(data)

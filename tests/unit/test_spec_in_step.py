@@ -17,7 +17,7 @@ import pytest
 
 from qzf import limits
 from qzf.errors import QzfError
-from qzf.format import ids, tables, wire
+from qzf.format import ids, structs, tables, wire
 from qzf.transforms import fields, layouts, modeled
 from qzf.transforms.modeled import SCHEMAS, SharedTable
 from qzf.transforms.quant_table import QuantTable
@@ -102,36 +102,52 @@ def _index_tables() -> list[list[Row]]:
 @pytest.mark.parametrize(
     ("rows", "struct"),
     [
-        pytest.param(_table("2.1", "offset"), wire.HEADER, id="header"),
-        pytest.param(_table("2.2", "offset"), wire.RECORD_HEADER, id="record"),
-        pytest.param(_index_tables()[0], wire.INDEX_HEAD, id="index head"),
-        pytest.param(_table("2.4", "offset"), wire.TRAILER, id="trailer"),
+        pytest.param(_table("2.1", "offset"), structs.HEADER, id="header"),
+        pytest.param(_table("2.2", "offset"), structs.RECORD_HEADER, id="record"),
+        pytest.param(_index_tables()[0], structs.INDEX_HEAD, id="index head"),
+        pytest.param(_table("2.4", "offset"), structs.TRAILER, id="trailer"),
     ],
 )
 def test_struct_is_as_specified(rows: list[Row], struct: Any) -> None:
     assert _spec_fields(rows) == _struct_fields(struct)
 
 
+def test_what_readers_take_apart_is_what_is_declared() -> None:
+    """The structures twice: as declared for construct, and as the reader unpacks them."""
+    header = wire.Header(0x01020304, (1, 0x0506), 0)
+    index = wire.IndexHead(1, 2 << 32, 3 << 32, 4 << 32, 5 << 24, (1, 0x0506), 0)
+    trailer = wire.Trailer(1 << 40, 2 << 40, 3 << 40, bytes(range(32)))
+    assert wire.parse_header(wire.pack_header(header)) == header
+    assert wire.parse_index_head(wire.pack_index_head(index)) == index
+    assert wire.parse_trailer(wire.pack_trailer(trailer)) == trailer
+    record = wire.RecordHeader(
+        1, 2, 3 << 8, 4 << 24, 5 << 24, 6 << 56, 7 << 56, 8 << 24, 9 << 24, 1 << 63, 2 << 62
+    )
+    declared = structs.RECORD_HEADER.parse(wire.pack_record_header(record))
+    assert {name: declared[name] for name in record._fields} == record._asdict()
+    assert wire.parse_record_header(structs.RECORD_HEADER.build(declared)) == record
+
+
 def test_chunk_and_section_tables_are_as_specified() -> None:
     _, chunk, section = _index_tables()
-    assert _spec_fields(chunk) == _dtype_fields(tables.CHUNK_DTYPE)
-    assert _spec_fields(section) == _dtype_fields(tables.SECTION_DTYPE)
+    assert _spec_fields(chunk) == _dtype_fields(tables.CHUNKS.dtype)
+    assert _spec_fields(section) == _dtype_fields(tables.SECTIONS.dtype)
 
 
 def test_sizes_of_the_index_parts() -> None:
     parts = {row["part"]: row["size"] for row in _table("2.3", "part")}
     assert parts["index head"] == str(ids.INDEX_HEAD_SIZE)
-    assert parts["chunk table"] == f"{tables.CHUNK_DTYPE.itemsize} x `chunk_count"
-    assert parts["section table"] == f"{tables.SECTION_DTYPE.itemsize} x `section_count"
+    assert parts["chunk table"] == f"{tables.CHUNKS.size} x `chunk_count"
+    assert parts["section table"] == f"{tables.SECTIONS.size} x `section_count"
 
 
 def test_sizes_in_the_layout_of_the_file() -> None:
     outline = re.findall(r"^    (header|trailer) +(\d+) bytes", _section("2"), re.M)
     assert outline == [("header", str(ids.HEADER_SIZE)), ("trailer", str(ids.TRAILER_SIZE))]
-    assert wire.HEADER.sizeof() == ids.HEADER_SIZE
-    assert wire.RECORD_HEADER.sizeof() == ids.RECORD_HEADER_SIZE
-    assert wire.INDEX_HEAD.sizeof() == ids.INDEX_HEAD_SIZE
-    assert wire.TRAILER.sizeof() == ids.TRAILER_SIZE
+    assert structs.HEADER.sizeof() == ids.HEADER_SIZE
+    assert structs.RECORD_HEADER.sizeof() == ids.RECORD_HEADER_SIZE
+    assert structs.INDEX_HEAD.sizeof() == ids.INDEX_HEAD_SIZE
+    assert structs.TRAILER.sizeof() == ids.TRAILER_SIZE
 
 
 @pytest.mark.parametrize(
@@ -172,7 +188,7 @@ def test_what_has_no_decoded_size() -> None:
     section = {row["field"]: row["value"] for row in _index_tables()[2]}
     assert section["decoded_size"].endswith("reserved in optional sections")
     assert section["decoded_xxh3"].endswith("= `stored_xxh3` in optional sections")
-    size = (1 << 32) * tables.CHUNK_DTYPE.itemsize >> 30
+    size = (1 << 32) * tables.CHUNKS.size >> 30
     assert f"an index of 2^32 chunks has {size} GiB" in " ".join(_section("2.2").split())
 
 
