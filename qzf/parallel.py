@@ -1,16 +1,19 @@
-"""Running chunk work on threads: results in order, a bounded number of chunks in flight."""
+"""Running chunk work on threads: results in order with a bounded number in flight, or no results at all."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from qzf.errors import OptionError
 
-__all__ = ["Progress", "default_threads", "ordered_map"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["Progress", "default_threads", "ordered_map", "share"]
 
 #: Called from the calling thread with (input bytes done, input bytes in all, output bytes so far).
 Progress = Callable[[int, int, int], None]
@@ -38,6 +41,8 @@ def ordered_map(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> 
     error in ``work`` is raised in its turn; what has not begun by then, or when the iterator is closed, is
     dropped.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     window = 2 * threads + 2
     with ThreadPoolExecutor(threads, thread_name_prefix="qzf") as pool:
         pending: deque[Future[_R]] = deque()
@@ -50,3 +55,65 @@ def ordered_map(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> 
                 yield pending.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def share(
+    work: Callable[[_T], object],
+    items: Iterable[_T],
+    threads: int,
+    after: Callable[[], object] = lambda: None,
+) -> None:
+    """``work`` on each of ``items``, by ``threads`` threads of which the calling one is one.
+
+    Each thread takes the next item when it is through with its last; ``items`` is never asked by two of them
+    at once. The calling thread calls ``after`` after each item of its own. Once something raises, no item is
+    begun any more; of several errors that of the first item is raised.
+    """
+    crew = _Crew(work, iter(items))
+    helpers = [threading.Thread(target=crew.run, name=f"qzf-{i}", daemon=True) for i in range(1, threads)]
+    try:
+        for helper in helpers:
+            helper.start()
+        crew.run(after)
+    finally:
+        crew.stop = True
+        for helper in helpers:
+            if helper.ident is not None:
+                helper.join()
+    if crew.errors:
+        raise min(crew.errors, key=lambda entry: entry[0])[1]
+
+
+class _Crew(Generic[_T]):
+    """Threads that share the items of one iterator."""
+
+    def __init__(self, work: Callable[[_T], object], items: Iterator[_T]) -> None:
+        self._work, self._items = work, items
+        self._taken = 0
+        self._lock = threading.Lock()
+        self.stop = False
+        #: Ordinals of items, and what they raised.
+        self.errors: list[tuple[int, Exception]] = []
+
+    def run(self, after: Callable[[], object] = lambda: None) -> None:
+        """Work until there is nothing left, or something was raised."""
+        while not self.stop:
+            with self._lock:
+                ordinal, self._taken = self._taken, self._taken + 1
+                try:
+                    item = next(self._items)
+                except StopIteration:
+                    return
+                except Exception as error:
+                    self._fail(ordinal, error)
+                    return
+            try:
+                self._work(item)
+            except Exception as error:
+                self._fail(ordinal, error)
+                return
+            after()
+
+    def _fail(self, ordinal: int, error: Exception) -> None:
+        self.errors.append((ordinal, error))
+        self.stop = True

@@ -41,9 +41,9 @@ def reporting(
     bar = Bar(verb, name, saving=saving) if watched(quiet=quiet) else None
 
     def report(done: int, total: int, output: int) -> None:
-        signals.check()
         if bar is not None:
             bar(done, total, output)
+        signals.check()  # last, as files may get their names next
 
     with signals.deferred(), bar or nullcontext():
         yield report

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from qzf.container.reader import ContainerReader
 from qzf.errors import DamageError, NotFoundError, OptionError, OutputExistsError
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.reports import UnpackReport
-from qzf.parallel import Progress, default_threads, ordered_map
+from qzf.parallel import Progress, default_threads, share
 from qzf.scratch import scratch
 from qzf.storage import FileSource, StrPath
 
@@ -34,14 +36,6 @@ class _Target:
     path: Path
     first: int
     last: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    file: AtomicFile
-    chunk: int | None
-    offset: int
-    last: bool
 
 
 def unpack(
@@ -164,50 +158,85 @@ def _write(
     progress: Progress | None,
 ) -> dict[Path, str]:
     """Write all targets. Returns the files that a recovery gave up, and why."""
-    starts = reader.index.starts
-    total = sum(_size(reader, target) for target in targets)
-    unfinished: set[AtomicFile] = set()
+    output = _Output(reader, targets, force)
 
-    def jobs() -> Iterator[_Job]:
-        for target in targets:
-            target.path.parent.mkdir(parents=True, exist_ok=True)
-            file = AtomicFile(target.path, force=force)
-            unfinished.add(file)
-            base = starts[target.first]
+    def report() -> None:
+        if progress is not None:
+            progress(output.done, output.total, output.done)
+        output.commit()  # in this thread, so that nothing appears once a report has raised
+
+    try:
+        share(output.write, output.jobs(), workers, report)
+        report()
+    finally:
+        output.discard()
+    return output.bad
+
+
+class _File:
+    """A file being written, and how many of its chunks are still to come."""
+
+    def __init__(self, target: _Target, force: bool) -> None:
+        target.path.parent.mkdir(parents=True, exist_ok=True)
+        self.atomic = AtomicFile(target.path, force=force)
+        self.waiting = target.last - target.first
+
+
+class _Output:
+    """The files of all targets; ``write`` may be called by several threads."""
+
+    def __init__(self, reader: ContainerReader, targets: Sequence[_Target], force: bool) -> None:
+        self._reader, self._targets, self._force = reader, targets, force
+        self._lock = threading.Lock()
+        self._unfinished: set[_File] = set()
+        self._whole: deque[_File] = deque()
+        #: Bytes written, and bytes in all.
+        self.done = 0
+        self.total = sum(_size(reader, target) for target in targets)
+        #: The files that were given up, and why.
+        self.bad: dict[Path, str] = {}
+
+    def jobs(self) -> Iterator[tuple[_File, int, int]]:
+        """For each chunk its file, its number and its offset in the file; files are opened on the way."""
+        starts = self._reader.index.starts
+        for target in self._targets:
+            file = _File(target, self._force)
+            self._unfinished.add(file)
             for chunk in range(target.first, target.last):
-                yield _Job(file, chunk, starts[chunk] - base, last=chunk + 1 == target.last)
+                yield file, chunk, starts[chunk] - starts[target.first]
             if target.first == target.last:
-                yield _Job(file, None, 0, last=True)
+                self._whole.append(file)
 
-    def work(job: _Job) -> tuple[_Job, int, str]:
-        if job.chunk is None:
-            return job, 0, ""
-        size = reader.index.chunks[job.chunk].decoded_size
+    def write(self, job: tuple[_File, int, int]) -> None:
+        """Decode a chunk to its place."""
+        file, chunk, offset = job
+        size = self._reader.index.chunks[chunk].decoded_size
+        fault = ""
         with scratch(size) as data:
             try:
-                reader.read_chunk(job.chunk, data)
+                self._reader.read_chunk(chunk, data)
             except DamageError as error:
-                if not reader.recovered:
+                if not self._reader.recovered:
                     raise
-                return job, size, str(error)
-            job.file.pwrite(data, job.offset)
-        return job, size, ""
-
-    done = 0
-    bad: dict[Path, str] = {}
-    results = ordered_map(work, jobs(), workers)
-    try:
-        for job, size, fault in results:
-            done += size
+                fault = str(error)
+            else:
+                file.atomic.pwrite(data, offset)
+        with self._lock:
+            self.done += size
+            file.waiting -= 1
             if fault:
-                bad.setdefault(job.file.path, fault)
-            if job.last and job.file.path not in bad:
-                job.file.commit()
-                unfinished.discard(job.file)
-            if progress is not None:
-                progress(done, total, done)
-    finally:
-        results.close()
-        for file in unfinished:
-            file.discard()
-    return bad
+                self.bad.setdefault(file.atomic.path, fault)
+            if not file.waiting and file.atomic.path not in self.bad:
+                self._whole.append(file)
+
+    def commit(self) -> None:
+        """Give the files their names that have become whole."""
+        while self._whole:
+            file = self._whole.popleft()
+            file.atomic.commit()
+            self._unfinished.discard(file)
+
+    def discard(self) -> None:
+        """Remove what is not whole."""
+        for file in self._unfinished:
+            file.atomic.discard()

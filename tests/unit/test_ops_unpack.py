@@ -176,23 +176,21 @@ def test_nothing_is_written_if_one_file_is_in_the_way(sharded: Path, tmp_path: P
     assert _files(tmp_path) == {"vocab.txt"}
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_in_the_middle_leaves_no_half_file(
-    error: type[BaseException], single: Path, tmp_path: Path
+    error: type[BaseException], threads: int, single: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.write_bytes(b"old")
-    calls = 0
 
-    def interrupt(*_: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
+    def interrupt(done: int, total: int, _: int) -> None:
+        if done > total // 2:
             raise error
 
     descriptors = len(list(DESCRIPTORS.iterdir()))
     with pytest.raises(error):
-        qzf.unpack(single, out, force=True, progress=interrupt)
+        qzf.unpack(single, out, force=True, threads=threads, progress=interrupt)
     assert out.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
     assert len(list(DESCRIPTORS.iterdir())) == descriptors
