@@ -93,7 +93,7 @@ class _Crew(Generic[_T]):
         self._lock = threading.Lock()
         self.stop = False
         #: Ordinals of items, and what they raised.
-        self.errors: list[tuple[int, Exception]] = []
+        self.errors: list[tuple[int, BaseException]] = []
 
     def run(self, after: Callable[[], object] = lambda: None) -> None:
         """Work until there is nothing left, or something was raised."""
@@ -104,16 +104,16 @@ class _Crew(Generic[_T]):
                     item = next(self._items)
                 except StopIteration:
                     return
-                except Exception as error:
+                except BaseException as error:
                     self._fail(ordinal, error)
                     return
             try:
                 self._work(item)
-            except Exception as error:
+            except BaseException as error:
                 self._fail(ordinal, error)
                 return
             after()
 
-    def _fail(self, ordinal: int, error: Exception) -> None:
+    def _fail(self, ordinal: int, error: BaseException) -> None:
         self.errors.append((ordinal, error))
         self.stop = True
