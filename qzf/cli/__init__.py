@@ -36,4 +36,5 @@ def main() -> NoReturn:
         sys.exit(signals.exit_status(stop.signum))
     finally:
         signals.release()
+        gc.freeze()  # else the interpreter collects all of it once more before it ends
     raise AssertionError("cli.main() returned")

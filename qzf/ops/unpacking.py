@@ -9,9 +9,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from qzf.container.names import tensor_file
 from qzf.container.opening import open_reader
@@ -20,7 +21,6 @@ from qzf.errors import DamageError, NotFoundError, OptionError, OutputExistsErro
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.reports import UnpackReport
 from qzf.parallel import Progress, default_threads, share
-from qzf.scratch import scratch
 from qzf.storage import FileSource, StrPath
 
 __all__ = ["unpack"]
@@ -158,7 +158,7 @@ def _write(
     progress: Progress | None,
 ) -> dict[Path, str]:
     """Write all targets. Returns the files that a recovery gave up, and why."""
-    output = _Output(reader, targets, force)
+    output = _Output(reader, targets, force, most=workers)
 
     def report() -> None:
         if progress is not None:
@@ -167,6 +167,7 @@ def _write(
 
     try:
         share(output.write, output.jobs(), workers, report)
+        output.flush(wait=True)
         report()
     finally:
         output.discard()
@@ -182,12 +183,29 @@ class _File:
         self.waiting = target.last - target.first
 
 
-class _Output:
-    """The files of all targets; ``write`` may be called by several threads."""
+class _Piece(NamedTuple):
+    """Decoded bytes on their way to a file, in a buffer that is used again, or why there are none."""
 
-    def __init__(self, reader: ContainerReader, targets: Sequence[_Target], force: bool) -> None:
+    file: _File
+    offset: int
+    size: int
+    buffer: bytearray
+    fault: str
+
+
+class _Output:
+    """The files of all targets. ``write`` may be called by several threads.
+
+    The kernel lets one thread write a file at a time, and others that try spin. So whoever finds somebody
+    writing leaves its piece for them, and decodes the next chunk.
+    """
+
+    def __init__(self, reader: ContainerReader, targets: Sequence[_Target], force: bool, most: int) -> None:
         self._reader, self._targets, self._force = reader, targets, force
-        self._lock = threading.Lock()
+        self._most = most
+        self._writing = threading.Lock()
+        self._waiting: deque[_Piece] = deque()
+        self._buffers: deque[bytearray] = deque()
         self._unfinished: set[_File] = set()
         self._whole: deque[_File] = deque()
         #: Bytes written, and bytes in all.
@@ -208,26 +226,46 @@ class _Output:
                 self._whole.append(file)
 
     def write(self, job: tuple[_File, int, int]) -> None:
-        """Decode a chunk to its place."""
+        """Decode a chunk and see to it that it gets to its place."""
         file, chunk, offset = job
-        size = self._reader.index.chunks[chunk].decoded_size
-        fault = ""
-        with scratch(size) as data:
+        size, fault = self._reader.index.chunks[chunk].decoded_size, ""
+        buffer = self._buffer(size)
+        try:
+            self._reader.read_chunk(chunk, memoryview(buffer)[:size])
+        except DamageError as error:
+            if not self._reader.recovered:
+                raise
+            fault = str(error)
+        self._waiting.append(_Piece(file, offset, size, buffer, fault))
+        self.flush(wait=len(self._waiting) > self._most)
+
+    def _buffer(self, size: int) -> bytearray:
+        with suppress(IndexError):
+            buffer = self._buffers.pop()
+            if len(buffer) >= size:
+                return buffer
+        return bytearray(size)
+
+    def flush(self, *, wait: bool) -> None:
+        """Write the pieces that are waiting; without ``wait`` only if nobody does so already."""
+        while self._waiting and self._writing.acquire(blocking=wait):
             try:
-                self._reader.read_chunk(chunk, data)
-            except DamageError as error:
-                if not self._reader.recovered:
-                    raise
-                fault = str(error)
-            else:
-                file.atomic.pwrite(data, offset)
-        with self._lock:
-            self.done += size
-            file.waiting -= 1
-            if fault:
-                self.bad.setdefault(file.atomic.path, fault)
-            if not file.waiting and file.atomic.path not in self.bad:
-                self._whole.append(file)
+                while self._waiting:
+                    self._put(self._waiting.popleft())
+            finally:
+                self._writing.release()
+
+    def _put(self, piece: _Piece) -> None:
+        file = piece.file
+        if piece.fault:
+            self.bad.setdefault(file.atomic.path, piece.fault)
+        else:
+            file.atomic.pwrite(memoryview(piece.buffer)[: piece.size], piece.offset)
+        self._buffers.append(piece.buffer)
+        self.done += piece.size
+        file.waiting -= 1
+        if not file.waiting and file.atomic.path not in self.bad:
+            self._whole.append(file)
 
     def commit(self) -> None:
         """Give the files their names that have become whole."""
