@@ -1,4 +1,4 @@
-"""The vocabulary as frozen dataclasses: what a container holds, apart from how it is written.
+"""The vocabulary as immutable values: what a container holds, apart from how it is written.
 
 Sizes and offsets are in bytes, shapes in numpy order (outermost dimension first).
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Extent", "MemberSpec", "PipelineSpec", "TensorSpec"]
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """A byte range ``[offset, offset + size)`` of a member."""
 
     offset: int
@@ -24,8 +23,7 @@ class Extent:
         return self.offset + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """One tensor of a member.
 
     ``dtype`` is the source format's own name: a GGML type (``Q4_K``, ``F32``), a safetensors dtype
@@ -69,8 +67,7 @@ class MemberSpec:
         return gaps
 
 
-@dataclass(frozen=True, slots=True)
-class PipelineSpec:
+class PipelineSpec(NamedTuple):
     """How the chunks of a tensor are coded: transform, its layout, and the codecs of the streams."""
 
     transform: str

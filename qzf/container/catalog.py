@@ -1,4 +1,4 @@
-"""The catalog and the manifests: JSON <-> frozen dataclasses, checked rule by rule (spec, section 3)."""
+"""The catalog and the manifests: JSON <-> named tuples, checked rule by rule (spec, section 3)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from qzf.container.names import check_names
 from qzf.errors import FormatError
@@ -28,8 +27,7 @@ __all__ = [
 _SUSPECT: Final = re.compile(rb"\\u[dD]|[0-9]{19}")
 
 
-@dataclass(frozen=True, slots=True)
-class MemberEntry:
+class MemberEntry(NamedTuple):
     """A member as the catalog has it. ``sha256`` is in hexadecimal, None after a recovery."""
 
     name: str
@@ -41,8 +39,7 @@ class MemberEntry:
     metadata: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """A tensor as the catalog has it; ``member`` is an ordinal."""
 
     name: str
@@ -75,8 +72,7 @@ class TensorEntry:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(NamedTuple):
     generator: str
     chunk_size: int
     level: str

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from qzf.codecs.base import Bytes
 from qzf.codecs.registry import codec
@@ -28,8 +27,7 @@ _STREAM: Final = struct.Struct("<BBHII")
 _PROBE: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(NamedTuple):
     """The zstd levels to try (or ``HUFFMAN``); the smallest result counts.
 
     ``scales`` are for streams of one byte a block (scales, and the planes of floats), ``codes`` for all other
@@ -44,8 +42,7 @@ class Effort:
     models: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """A coded payload in ``parts``, to be written one after another; ``codecs`` has an id per stream."""
 
     transform: int

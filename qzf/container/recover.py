@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
@@ -184,7 +184,7 @@ class _Builder:
             records = _cover(found, tensor.extent)
             name = f"{spec.name}.recovered/{tensor_file(tensor.name)}"
             if records and name_fault(name) is None:
-                alone = replace(tensor, extent=Extent(0, tensor.extent.size))
+                alone = tensor._replace(extent=Extent(0, tensor.extent.size))
                 self._add(MemberSpec(name, spec.kind, tensor.extent.size, (alone,)), manifest, records)
                 saved += 1
         self.lost.append(f"{spec.name}: not whole; {saved} of its {len(spec.tensors)} tensors are")

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qzf.container.verify import Damage
     from qzf.ops.packing import default_output, pack
-    from qzf.ops.reports import Damage, PackReport, UnpackReport, VerifyReport
+    from qzf.ops.reports import PackReport, UnpackReport, VerifyReport
     from qzf.ops.unpacking import unpack
     from qzf.ops.verifying import verify
     from qzf.parallel import Progress
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Damage": "qzf.ops.reports",
+    "Damage": "qzf.container.verify",
     "PackReport": "qzf.ops.reports",
     "Progress": "qzf.parallel",
     "UnpackReport": "qzf.ops.reports",

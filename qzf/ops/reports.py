@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qzf.container.verify import Damage
+if TYPE_CHECKING:
+    from qzf.container.verify import Damage
 
-__all__ = ["Damage", "PackReport", "UnpackReport", "VerifyReport"]
+__all__ = ["PackReport", "UnpackReport", "VerifyReport"]
 
 
 class _Report:

@@ -36,7 +36,7 @@ def name_schemes(files: Sequence[SourceFile], specs: Sequence[MemberSpec]) -> li
         schemes = recognise({t.name: t for t in tensors if count[t.name] == 1}, configs[folder])
         for ordinal in ordinals if schemes else ():
             spec = specs[ordinal]
-            marked = tuple(replace(tensor, scheme=schemes.get(tensor.name)) for tensor in spec.tensors)
+            marked = tuple(tensor._replace(scheme=schemes.get(tensor.name)) for tensor in spec.tensors)
             named[ordinal] = replace(spec, tensors=marked)
     return named
 

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,8 +28,7 @@ __all__ = ["unpack"]
 _SET_NAME: Final = re.compile(r"(\.safetensors)?\.index\.json$|-\d+-of-\d+\.gguf$")
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """A file to write: the chunks ``first`` to ``last`` - 1, one after another."""
 
     path: Path

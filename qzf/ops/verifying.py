@@ -12,9 +12,10 @@ from pathlib import Path
 from qzf.container import verify as checks
 from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
+from qzf.container.verify import Damage
 from qzf.errors import QzfError, UnsupportedError
 from qzf.format.ids import RECORD_HEADER_SIZE
-from qzf.ops.reports import Damage, VerifyReport
+from qzf.ops.reports import VerifyReport
 from qzf.ops.sources import find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import scratch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from qzf import quant
 from qzf.quant import GgmlType
@@ -16,8 +16,7 @@ from qzf.quant import GgmlType
 __all__ = ["BY_ID", "BY_NAME", "Codes", "Copy", "Layout", "MaskCodes", "Planes", "Step"]
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """One stream: the ``width`` bytes at ``offset`` of each block."""
 
     offset: int
@@ -28,8 +27,7 @@ class Copy:
         return (self.width,)
 
 
-@dataclass(frozen=True, slots=True)
-class Planes:
+class Planes(NamedTuple):
     """``size`` streams of one byte a block, least significant first; the block is one number.
 
     With ``rotate`` the number is first rotated left by one bit, so that a float's sign moves to bit 0
@@ -44,8 +42,7 @@ class Planes:
         return (1,) * self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Codes:
+class Codes(NamedTuple):
     """One stream: codes put together from a low and a high field, one byte a code.
 
     For each entry (low offset, low shift, high offset, high shift) of ``planes``, in this order, and
@@ -63,8 +60,7 @@ class Codes:
         return (self.lanes * len(self.planes),)
 
 
-@dataclass(frozen=True, slots=True)
-class MaskCodes:
+class MaskCodes(NamedTuple):
     """One stream: codes whose highest bit comes from a bit mask, one byte a code.
 
     For each entry (low offset, low shift, mask offset) of ``planes``, in this order, and each lane l

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -51,7 +50,7 @@ def test_unknown_keys_are_ignored() -> None:
 
 def test_schemes_are_optional() -> None:
     assert b"scheme" not in dump_catalog(CATALOG)
-    named = replace(CATALOG, tensors=(replace(TENSOR, scheme="gptq-int4-g128"),))
+    named = CATALOG._replace(tensors=(TENSOR._replace(scheme="gptq-int4-g128"),))
     assert parse_catalog(dump_catalog(named)) == named
     spec = MemberSpec("a", "safetensors", 9, (TensorSpec("w", "I8", (3,), Extent(2, 3), 3, "int8-row"),))
     assert parse_manifest(dump_manifest(spec)) == spec
