@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,14 @@ from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
 from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
 from qzf.format.wire import xxh3
-from qzf.parallel import default_threads, ordered_map
+from qzf.parallel import default_threads, ordered_map, share
 from qzf.quant import GgmlType
 from qzf.storage import ByteSource, FileSource, SourceBase
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    Room = Buffer | npt.NDArray[Any]
 
 __all__ = ["Container", "QuantArray", "open_container"]
 
@@ -51,7 +56,7 @@ _ML_DTYPES: Final = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
-#: Tensors below this are decoded in the calling thread.
+#: Fewer chunks than this are decoded in the calling thread.
 _PARALLEL_CHUNKS: Final = 3
 
 
@@ -188,7 +193,35 @@ class Container:
         data = None if copy else self._view(entry)
         if data is None:
             data = np.empty(entry.extent.size, np.uint8)
-            self._fill(entry, data.data)
+            self._fill([(entry, data.data)])
+        return self._array(name, data)
+
+    def load(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        out: Mapping[str, Room] | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Tensors by name, each as ``tensor`` returns it; by default all.
+
+        The fastest way to many of them, as all threads share in all their chunks. ``out`` has buffers for
+        some or all of them (writable, contiguous, of exactly the tensor's size in bytes; numpy arrays will
+        do), which they are decoded to, and which the arrays then are views of: memory that is used again is
+        faster than new memory. What they hold is unspecified if this raises.
+
+        Raises ``NotFoundError``, ``OptionError`` for a buffer that does not fit, ``DamageError``; ``OSError``
+        passes through.
+        """
+        rooms: dict[str, memoryview] = {}
+        for name in self.keys() if names is None else dict.fromkeys(names):
+            size, given = self.info(name).extent.size, None if out is None else out.get(name)
+            rooms[name] = np.empty(size, np.uint8).data if given is None else _room(name, given, size)
+        self._fill([(self.info(name), room) for name, room in rooms.items()])
+        return {name: self._array(name, np.frombuffer(room, np.uint8)) for name, room in rooms.items()}
+
+    def _array(self, name: str, data: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """The bytes of a tensor as the array that ``tensor`` returns."""
+        entry = self.info(name)
         dtype, shape = self.array_spec(name)
         if dtype == np.uint8 and entry.dtype != "U8":
             raw = data.reshape(shape).view(QuantArray)
@@ -233,21 +266,16 @@ class Container:
                 raise ChecksumError("the stored bytes do not match their XXH3")
         return np.frombuffer(view, np.uint8)
 
-    def _fill(self, entry: TensorEntry, out: memoryview) -> None:
+    def _fill(self, rooms: list[tuple[TensorEntry, memoryview]]) -> None:
+        """Decode tensors, each to a buffer of its size."""
         starts = self._reader.index.starts
-        base = starts[entry.first_chunk]
-
-        def work(chunk: int) -> None:
-            part = out[starts[chunk] - base : starts[chunk + 1] - base]
-            self._reader.read_chunk(chunk, part)
-
-        chunks = range(entry.first_chunk, entry.first_chunk + entry.chunk_count)
-        if len(chunks) < _PARALLEL_CHUNKS or self._threads == 1:
-            for chunk in chunks:
-                work(chunk)
-        else:
-            for _ in ordered_map(work, chunks, self._threads):
-                pass
+        jobs = []
+        for entry, out in rooms:
+            base = starts[entry.first_chunk]
+            for chunk in range(entry.first_chunk, entry.first_chunk + entry.chunk_count):
+                jobs.append((chunk, out[starts[chunk] - base : starts[chunk + 1] - base]))
+        threads = self._threads if len(jobs) >= _PARALLEL_CHUNKS else 1
+        share(lambda job: self._reader.read_chunk(*job), jobs, threads)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Container cannot be pickled: open the file in each process")
@@ -292,6 +320,18 @@ def open_container(
     except BaseException:
         source.close()
         raise
+
+
+def _room(name: str, given: Room, size: int) -> memoryview:
+    """A caller's buffer as ``size`` bytes to be written."""
+    try:
+        room = given if isinstance(given, np.ndarray) else np.frombuffer(memoryview(given), np.uint8)
+    except (TypeError, ValueError, BufferError):
+        room = np.empty(0, np.uint8)  # not to be looked at as bytes
+        room.flags.writeable = False
+    if room.nbytes != size or not room.flags.c_contiguous or not (room.flags.writeable or not size):
+        raise OptionError(f"tensor {name!r} needs a writable, contiguous buffer of {size} bytes")
+    return room.reshape(-1).view(np.uint8).data
 
 
 def _names(reader: ContainerReader) -> dict[str, int]:

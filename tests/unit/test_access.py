@@ -16,7 +16,8 @@ from safetensors.numpy import load_file
 
 import qzf
 from qzf import quant
-from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError, QzfError
+from qzf.errors import ChecksumError, DamageError, FormatError, NotFoundError, OptionError, QzfError
+from qzf.storage import MemorySource
 from tests.helpers import SOURCES, entry, safetensors_file
 from tools.make_vectors import folders
 from tools.vectors.builder import Builder, Tensor, fields, noise, skewed, stored
@@ -339,3 +340,65 @@ def test_full_metadata(tmp_path: Path) -> None:
         assert opened.full_metadata(source.name).keys() == opened.metadata.keys()
         with pytest.raises(NotFoundError):
             opened.full_metadata("other")
+
+
+# --- many tensors at once -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("file", sorted(SOURCES.glob("*/*.*")), ids=lambda path: path.name)
+def test_load_is_tensor_for_all(file: Path, threads: int, tmp_path: Path) -> None:
+    qzf.pack(file, tmp_path / "a.qzf", chunk_size=4096)
+    with qzf.open(tmp_path / "a.qzf", threads=threads) as container:
+        rooms = {
+            name: np.full(container.info(name).extent.size, 7, np.uint8) for name in list(container)[::2]
+        }
+        loaded = container.load(out=rooms)
+        assert list(loaded) == container.keys()
+        for name, array in loaded.items():
+            alone = container.tensor(name)
+            assert type(array) is type(alone) and array.tobytes() == alone.tobytes()
+            assert (array.dtype, array.shape) == (alone.dtype, alone.shape)
+            assert getattr(array, "quant", None) is getattr(alone, "quant", None)
+            assert name not in rooms or not rooms[name].size or np.shares_memory(array, rooms[name])
+
+
+def test_load_of_some(smollm2: Path) -> None:
+    with qzf.open(smollm2) as container:
+        some = container.keys()[3:0:-1]
+        assert list(container.load([*some, some[0]])) == some
+        assert container.load([]) == {}
+        with pytest.raises(NotFoundError):
+            container.load([some[0], "nothing"])
+
+
+def test_buffers_that_do_not_fit(smollm2: Path) -> None:
+    with qzf.open(smollm2) as container:
+        name = next(iter(container))
+        size = container.info(name).extent.size
+        array = np.empty(size, np.uint8)
+        for fits in (bytearray(size), memoryview(bytearray(size)), array, array.reshape(2, -1)):
+            container.load([name], out={name: fits})
+        bad: list[Any] = [
+            bytearray(size + 1),
+            bytearray(size - 1),
+            bytes(size),
+            np.empty(2 * size, np.uint8)[::2],
+        ]
+        frozen = array.copy()
+        frozen.flags.writeable = False
+        for buffer in (*bad, frozen, memoryview(bytearray(2 * size))[::2], "text"):
+            with pytest.raises(OptionError, match=f"{size} bytes"):
+                container.load([name], out={name: buffer})
+
+
+def test_load_says_where_the_damage_is(smollm2: Path) -> None:
+    with qzf.open(smollm2) as container:
+        entry = container.tensors[5]
+        chunk = container.chunks[entry.first_chunk]
+    data = bytearray(smollm2.read_bytes())
+    data[int(chunk["offset"]) + 64 + int(chunk["stored_size"]) - 1] ^= 1
+    with qzf.open(MemorySource(bytes(data)), threads=3) as container:
+        with pytest.raises(DamageError) as caught:
+            container.load()
+        assert (caught.value.tensor, caught.value.chunk) == (entry.name, entry.first_chunk)

@@ -35,31 +35,16 @@ def _median_of(load: Load, job: Job, rounds: int) -> Load:
 
 
 @contextmanager
-def _chunks(packed: Path, source: Path, pool: ThreadPoolExecutor) -> Iterator[Job]:
-    """``ContainerReader.read_chunk`` to buffers, all chunks of all tensors on a pool that stays."""
-    with qzf.open(packed) as container, source.open("rb") as original:
-        reader, starts = container.reader, container.reader.index.starts
-        jobs = []
-        for tensor in container.tensors:
-            room = memoryview(bytearray(tensor.extent.size))
-            first = tensor.first_chunk
-            for chunk in range(first, first + tensor.chunk_count):
-                at, end = (int(starts[i] - starts[first]) for i in (chunk, chunk + 1))
-                jobs.append((chunk, room[at:end]))
-
-        def work() -> None:
-            for _ in pool.map(lambda job: reader.read_chunk(*job), jobs):
-                pass
-
-        work()
-        for tensor in container.tensors[
-            :1
-        ]:  # chunks carry checksums, so one tensor is enough to see the places
-            original.seek(tensor.extent.offset)
-            found = b"".join(room for chunk, room in jobs if chunk < tensor.first_chunk + tensor.chunk_count)
-            if found != original.read(tensor.extent.size):
-                raise ValueError("a tensor is not what it was")
-        yield work, sum(len(room) for _, room in jobs)
+def _loaded(packed: Path, source: Path, pool: ThreadPoolExecutor) -> Iterator[Job]:
+    """``Container.load`` to buffers that are used again."""
+    with qzf.open(packed, threads=pool._max_workers) as container, source.open("rb") as original:
+        rooms = {name: np.empty(container.info(name).extent.size, np.uint8) for name in container}
+        container.load(out=rooms)
+        for name, room in rooms.items():
+            original.seek(container.info(name).extent.offset)
+            if room.tobytes() != original.read(room.size):
+                raise ValueError(f"{name} is not what it was")
+        yield lambda: container.load(out=rooms), sum(room.size for room in rooms.values())
 
 
 @contextmanager
@@ -113,7 +98,7 @@ def measure(source: Path, threads: int, rounds: int, work: Path) -> list[Load]:
         ours, theirs = Path(name) / "model.qzf", Path(name) / "model.lmz"
         qzf.pack(source, ours, threads=threads)
         ways = [
-            ("qzf, read_chunk to buffers", ours, _chunks),
+            ("qzf, Container.load to buffers", ours, _loaded),
             ("qzf, Container.tensor one by one", ours, _tensors),
             ("lmzip, ArchiveIndex.decode to buffers", theirs, _lmzip),
             ("the file itself, read to buffers", ours, _plain),
