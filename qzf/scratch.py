@@ -8,13 +8,14 @@ allocator gives buffers of a chunk's size back to the kernel as soon as they are
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from qzf.limits import MIB
 
-__all__ = ["scratch"]
+__all__ = ["Buffers", "scratch"]
 
 #: Larger buffers are not kept, so that a thread that met a huge chunk does not hold on to its memory.
 _KEEP: Final = 8 * MIB
@@ -40,3 +41,23 @@ def scratch(size: int) -> Iterator[memoryview]:
     finally:
         if len(buffer) <= _KEEP:
             free.append(buffer)
+
+
+class Buffers:
+    """Working memory that goes from thread to thread, and back when the last of them is through with it."""
+
+    def __init__(self) -> None:
+        self._free: deque[memoryview] = deque()
+
+    def take(self, size: int) -> memoryview:
+        """A buffer of at least ``size`` bytes with unspecified content."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            return memoryview(bytearray(size))
+        return buffer if len(buffer) >= size else memoryview(bytearray(size))
+
+    def give(self, buffer: memoryview) -> None:
+        """Have what ``take`` returned used again."""
+        if len(buffer) <= _KEEP:
+            self._free.append(buffer)

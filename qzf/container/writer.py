@@ -64,6 +64,10 @@ _LONGEST_PIPELINE = PipelineSpec(
 )
 
 
+#: Parts of a record up to this size are put together, as a call of the sink takes longer.
+_SMALL = 1024
+
+
 class Sink(Protocol):
     """Where a container goes: a file, a pipe, memory."""
 
@@ -349,10 +353,15 @@ class ContainerWriter:
         self._write_record(record)
 
     def _write_record(self, record: _Record) -> None:
-        self._put(record.head)
-        for part in record.parts:
-            self._put(part)
-        self._put(bytes(pad64(record.header.stored_size) - record.header.stored_size))
+        padding = bytes(pad64(record.header.stored_size) - record.header.stored_size)
+        small: list[Bytes] = []
+        for part in (record.head, *record.parts, padding):
+            small.append(part)
+            if len(part) > _SMALL:
+                self._put(b"".join(small[:-1]))
+                self._put(small.pop())
+                small.clear()
+        self._put(b"".join(small))
 
     def _put(self, data: Bytes) -> None:
         rest = memoryview(data)

@@ -20,6 +20,8 @@ __all__ = ["model_quant"]
 
 #: Chunks of a type that are counted.
 _SAMPLED: Final = 32
+#: Chunks that are counted both without and with classes of columns.
+_COMPARED: Final = 8
 #: Classes of columns, and how large a tensor must be for a table of them: so many times its columns.
 _CLASSES: Final = 16
 _PAYS: Final = 200
@@ -42,7 +44,7 @@ class _Type:
         """The tables in the making: without and with classes of columns."""
         schema = self.schema
 
-        def look(piece: Piece, data: bytes) -> tuple[bool, tuple[Patterns, Patterns]]:
+        def look(piece: Piece, data: memoryview) -> tuple[bool, tuple[Patterns, Patterns]]:
             return quant_stats.has_extrema(schema, data), quant_stats.numbers(schema, data)
 
         looks = self.chunks.map(look, self.chunks.sample(self.chunks.pieces, _SAMPLED))
@@ -65,7 +67,7 @@ class _Type:
             if whole and rows >= _COLUMN_ROWS and size >= _PAYS * blocks * self.schema.codes:
                 chosen.append(piece)
 
-        def classes(piece: Piece, data: bytes) -> bytes:
+        def classes(piece: Piece, data: memoryview) -> bytes:
             sums = quant_stats.deviations(self.schema, data, self.row_blocks(piece))
             return column_classes(sums, _CLASSES)
 
@@ -77,7 +79,7 @@ class _Type:
         """Symbols in these chunks by context and by table; chunks that it cannot express are left out."""
         model = SharedTable(table.dump()).quant(self.schema.name)
 
-        def work(piece: Piece, data: bytes) -> tuple[Counts, Counts] | None:
+        def work(piece: Piece, data: memoryview) -> tuple[Counts, Counts] | None:
             return quant_stats.count(table, model, columns.get(piece.tensor), data, self.row_blocks(piece))
 
         heads = np.zeros((table.contexts, 256), np.uint64)
@@ -88,13 +90,22 @@ class _Type:
                 codes += found[1]
         return heads, codes
 
-    def use(
-        self, models: Models, first_id: int, table: bytes, pieces: Sequence[Piece], columns: dict[int, bytes]
+    def columns_pay(
+        self, plain: QuantTable, classed: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]
     ) -> bool:
+        """Whether classes of columns save more than they cost, by some of these chunks."""
+        sampled = self.chunks.sample(pieces, _COMPARED)
+        (_, without), (_, by_column) = self.count(plain, {}, sampled), self.count(classed, columns, sampled)
+        share = sum(piece.size for piece in sampled) / sum(piece.size for piece in pieces)
+        won = (cost(without) - cost(by_column)) / 8 / share
+        tables = sum(len(each) * 3 // 8 + RECORD for each in columns.values())
+        return won > tables + len(classed.dump()) // 8
+
+    def use(self, models: Models, table: bytes, pieces: Sequence[Piece], columns: dict[int, bytes]) -> bool:
         """Let the tensors of ``pieces`` be coded by ``table``, if it pays; whether it does."""
         model, layout = SharedTable(table).quant(self.schema.name), pieces[0].layout
         shared: dict[int, ChunkModel] = {}
-        ident, added = first_id + len(models.tables), [table]
+        ident, added = len(models.tables), [table]
         for piece in pieces:
             if piece.tensor in shared or layout is None:
                 continue
@@ -108,24 +119,18 @@ class _Type:
         return self.chunks.pays(table, pieces, shared) and models.add(added, shared)
 
 
-def model_quant(schema: QuantSchema, chunks: Chunks, models: Models, first_id: int) -> None:
+def model_quant(schema: QuantSchema, chunks: Chunks, models: Models) -> None:
     """Add the models of one quantized type, and which tensors use them."""
     of = _Type(schema, chunks)
     columns = of.columns()
     wide = [piece for piece in chunks.pieces if piece.tensor in columns]
     rest = [piece for piece in chunks.pieces if piece.tensor not in columns]
     plain, classed = of.plan()
-    sampled = chunks.sample(rest, _SAMPLED), chunks.sample(wide, _SAMPLED)
-    counted = [of.count(plain, {}, pieces) for pieces in sampled]
-    if wide:
-        by_column = of.count(classed, columns, sampled[1])
-        share = sum(piece.size for piece in sampled[1]) / sum(piece.size for piece in wide)
-        won = (cost(counted[1][1]) - cost(by_column[1])) / 8 / share
-        paid = sum(len(each) * 3 // 8 + RECORD for each in columns.values()) + len(classed.dump()) // 8
-        if won > paid:
-            table = classed.dump(classed.merge_contexts(by_column[0]), by_column[1])
-            if of.use(models, first_id, table, wide, columns):
-                wide, counted = [], counted[:1]
+    if wide and of.columns_pay(plain, classed, columns, wide):
+        heads, codes = of.count(classed, columns, chunks.sample(wide, _SAMPLED))
+        if of.use(models, classed.dump(classed.merge_contexts(heads), codes), wide, columns):
+            wide = []
     if rest or wide:
+        counted = [of.count(plain, {}, chunks.sample(pieces, _SAMPLED)) for pieces in (rest, wide) if pieces]
         heads, codes = (sum(parts[1:], parts[0]) for parts in zip(*counted, strict=True))
-        of.use(models, first_id, plain.dump(plain.merge_contexts(heads), codes), rest + wide, {})
+        of.use(models, plain.dump(plain.merge_contexts(heads), codes), rest + wide, {})

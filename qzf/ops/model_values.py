@@ -23,21 +23,21 @@ _LONGEST: Final = 512
 _MOST_SEGMENTS: Final = 8000
 
 
-def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> None:
+def model_values(form: Form, chunks: Chunks, models: Models) -> None:
     """Add the model of the numbers in ``chunks``, if it pays."""
     pieces = [piece for piece in chunks.pieces if piece.size % form.width == 0]
     if not pieces:
         return
     sampled = chunks.sample(pieces, _SAMPLED)
 
-    def tally(piece: Piece, data: bytes) -> Ints:
+    def tally(piece: Piece, data: memoryview) -> Ints:
         return np.bincount(keys(form, data), minlength=1 << form.key_bits).astype(np.int64)
 
     symbols = Symbols.of(form, sum(chunks.map(tally, sampled), np.zeros(1 << form.key_bits, np.int64)))
     by_key = symbols.map(form)
     share = max(1, _MOST_SEGMENTS // len(sampled))
 
-    def segments(piece: Piece, data: bytes) -> Ints:
+    def segments(piece: Piece, data: memoryview) -> Ints:
         return histograms(by_key[keys(form, data)], segment(form, piece), share)
 
     seen = np.concatenate(chunks.map(segments, sampled))
@@ -46,9 +46,9 @@ def model_values(form: Form, chunks: Chunks, models: Models, first_id: int) -> N
     numbers = sum(piece.size for piece in pieces) // form.width
     contexts = int(np.clip(min(len(seen) // 16, numbers // _NUMBERS), 1, _CONTEXTS))
     table = make_table(form, symbols, seen, contexts)
-    model, ident = SharedTable(table).values(), first_id + len(models.tables)
+    model = SharedTable(table).values()
     shared: dict[int, ChunkModel] = {
-        piece.tensor: ValuesChunks(form.layout, (ident,), model, segment(form, piece)) for piece in pieces
+        piece.tensor: ValuesChunks(form.layout, (0,), model, segment(form, piece)) for piece in pieces
     }
     if chunks.pays(table, pieces, shared):
         models.add([table], shared)

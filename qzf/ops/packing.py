@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from zstandard import ZSTD_VERSION
 
@@ -28,6 +28,7 @@ from qzf.ops.sampling import Models
 from qzf.ops.schemes import name_schemes
 from qzf.ops.sources import SourceFile, find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
+from qzf.scratch import Buffers
 from qzf.storage import FileIdentity, FileSource, StrPath
 
 __all__ = ["default_output", "pack"]
@@ -175,11 +176,22 @@ def _jobs(
         yield _Job(member, source, waiting, True, models)
 
 
-def _encode(job: _Job, effort: Effort, salt: int) -> tuple[_Job, bytes, EncodedChunk | None]:
+class _Coded(NamedTuple):
+    """A job that is done: the bytes of its cut in ``buffer``, and the chunk, which may refer to them."""
+
+    job: _Job
+    buffer: memoryview
+    size: int
+    chunk: EncodedChunk | None
+
+
+def _encode(job: _Job, effort: Effort, salt: int, buffers: Buffers) -> _Coded:
     cut = job.cut
     if cut is None:
-        return job, b"", None
-    data = job.source.read(cut.offset, cut.size)
+        return _Coded(job, memoryview(b""), 0, None)
+    buffer = buffers.take(cut.size)
+    data = buffer[: cut.size]
+    job.source.readinto(cut.offset, data)
     tensor = None if cut.tensor is None else job.member.first_tensor + cut.tensor
     chunk = encode_chunk(
         data,
@@ -191,7 +203,7 @@ def _encode(job: _Job, effort: Effort, salt: int) -> tuple[_Job, bytes, EncodedC
         effort=effort,
         model=None if cut.tensor is None else job.models.by_tensor.get(cut.tensor),
     )
-    return job, data, chunk
+    return _Coded(job, buffer, cut.size, chunk)
 
 
 def _write(
@@ -203,31 +215,32 @@ def _write(
     progress: Progress | None,
 ) -> None:
     total, done = sum(member.spec.size for member in members), 0
-    hasher = None
+    hasher, buffers = None, Buffers()
     with (
         ExitStack() as opened,  # closes the sources after the workers have ended
         closing(
             ordered_map(
-                lambda job: _encode(job, trying, writer.salt),
+                lambda job: _encode(job, trying, writer.salt, buffers),
                 _jobs(members, chunk_size, trying, workers, opened),
                 workers,
             )
         ) as results,
     ):
-        for job, data, chunk in results:
+        for job, buffer, size, chunk in results:
             if hasher is None:
                 writer.begin_member()
                 for table in job.models.tables:
                     writer.add_table(table)
                 hasher = hashlib.sha256()
             if chunk is not None:
-                hasher.update(data)
+                hasher.update(buffer[:size])
                 writer.write_chunk(chunk)
+                buffers.give(buffer)
             if job.last:
                 job.source.check_unchanged()
                 job.source.close()
                 writer.end_member(hasher.hexdigest())
                 hasher = None
-            done += len(data)
+            done += size
             if progress is not None:
                 progress(done, total, writer.position)

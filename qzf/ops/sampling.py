@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -12,6 +12,7 @@ from qzf.container import payload
 from qzf.container.payload import Effort
 from qzf.limits import MAX_TABLES
 from qzf.parallel import ordered_map
+from qzf.scratch import scratch
 from qzf.storage import ByteSource
 from qzf.transforms.layouts import Layout
 from qzf.transforms.modeled import ChunkModel
@@ -37,13 +38,18 @@ class Models:
     tables: list[bytes] = field(default_factory=list)
     by_tensor: dict[int, ChunkModel] = field(default_factory=dict)
 
-    def add(self, tables: Sequence[bytes], by_tensor: dict[int, ChunkModel]) -> bool:
-        """Take these over if there is room for the tables; whether there is."""
+    def add(self, tables: Sequence[bytes], by_tensor: Mapping[int, ChunkModel]) -> bool:
+        """Take these over if there is room for the tables; whether there is. Ids count from those here."""
         if self.size + sum(map(len, tables)) > self.room:
             return False
         self.tables.extend(tables)
         self.by_tensor.update(by_tensor)
         return True
+
+    def merge(self, other: Models, first_id: int) -> None:
+        """Take over what is in ``other``, if there is room for it; ids here count from ``first_id``."""
+        by = first_id + len(self.tables)
+        self.add(other.tables, {tensor: model.renumbered(by) for tensor, model in other.by_tensor.items()})
 
     @property
     def size(self) -> int:
@@ -77,16 +83,24 @@ class Chunks:
         count = min(len(pieces), most)
         return [pieces[(2 * i + 1) * len(pieces) // (2 * count)] for i in range(count)]
 
-    def map(self, work: Callable[[Piece, bytes], _T], pieces: Iterable[Piece]) -> list[_T]:
-        """``work`` on the bytes of each of these chunks, in parallel; results in order."""
-        read = self._source.read
-        return list(ordered_map(lambda p: work(p, read(p.offset, p.size)), pieces, self._threads))
+    def map(self, work: Callable[[Piece, memoryview], _T], pieces: Iterable[Piece]) -> list[_T]:
+        """``work`` on the bytes of each of these chunks, in parallel; results in order.
+
+        It must keep no reference to the bytes.
+        """
+
+        def read(piece: Piece) -> _T:
+            with scratch(piece.size) as data:
+                self._source.readinto(piece.offset, data)
+                return work(piece, data)
+
+        return list(ordered_map(read, pieces, self._threads))
 
     def pays(self, table: bytes, pieces: Sequence[Piece], models: dict[int, ChunkModel]) -> bool:
         """Whether a model saves more than its table costs, against the other ways to code these chunks."""
         size = sum(piece.size for piece in pieces)
 
-        def gain(piece: Piece, data: bytes) -> int:
+        def gain(piece: Piece, data: memoryview) -> int:
             other = payload.encode(data, piece.layout, self._effort).size
             return other - min(
                 other, payload.encode(data, None, self._effort, model=models[piece.tensor]).size

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +19,7 @@ from qzf.errors import DamageError, NotFoundError, OptionError, OutputExistsErro
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.reports import UnpackReport
 from qzf.parallel import Progress, default_threads, share
+from qzf.scratch import Buffers
 from qzf.storage import FileSource, StrPath
 
 __all__ = ["unpack"]
@@ -187,7 +187,7 @@ class _Piece(NamedTuple):
     file: _File
     offset: int
     size: int
-    buffer: bytearray
+    buffer: memoryview
     fault: str
 
 
@@ -203,7 +203,7 @@ class _Output:
         self._most = most
         self._writing = threading.Lock()
         self._waiting: deque[_Piece] = deque()
-        self._buffers: deque[bytearray] = deque()
+        self._buffers = Buffers()
         self._unfinished: set[_File] = set()
         self._whole: deque[_File] = deque()
         #: Bytes written, and bytes in all.
@@ -227,22 +227,15 @@ class _Output:
         """Decode a chunk and see to it that it gets to its place."""
         file, chunk, offset = job
         size, fault = self._reader.index.chunks[chunk].decoded_size, ""
-        buffer = self._buffer(size)
+        buffer = self._buffers.take(size)
         try:
-            self._reader.read_chunk(chunk, memoryview(buffer)[:size])
+            self._reader.read_chunk(chunk, buffer[:size])
         except DamageError as error:
             if not self._reader.recovered:
                 raise
             fault = str(error)
         self._waiting.append(_Piece(file, offset, size, buffer, fault))
         self.flush(wait=len(self._waiting) > self._most)
-
-    def _buffer(self, size: int) -> bytearray:
-        with suppress(IndexError):
-            buffer = self._buffers.pop()
-            if len(buffer) >= size:
-                return buffer
-        return bytearray(size)
 
     def flush(self, *, wait: bool) -> None:
         """Write the pieces that are waiting; without ``wait`` only if nobody does so already."""
@@ -258,8 +251,8 @@ class _Output:
         if piece.fault:
             self.bad.setdefault(file.atomic.path, piece.fault)
         else:
-            file.atomic.pwrite(memoryview(piece.buffer)[: piece.size], piece.offset)
-        self._buffers.append(piece.buffer)
+            file.atomic.pwrite(piece.buffer[: piece.size], piece.offset)
+        self._buffers.give(piece.buffer)
         self.done += piece.size
         file.waiting -= 1
         if not file.waiting and file.atomic.path not in self.bad:

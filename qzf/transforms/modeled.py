@@ -7,7 +7,7 @@ streams that are decoded before. Format: spec/qzf-format.md, sections 4.4 and 4.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol, TypeVar
 
 from qzf import _core
@@ -137,6 +137,10 @@ class ChunkModel(Protocol):
     @property
     def tables(self) -> tuple[int, ...]: ...
 
+    def renumbered(self, by: int) -> ChunkModel:
+        """The same, with ids of tables that are larger by ``by``."""
+        ...
+
     def encode(self, data: Buffer) -> list[CodedStream] | None:
         """The streams of ``data``, or None where the model cannot express them."""
         ...
@@ -154,6 +158,10 @@ class QuantChunks:
     row_blocks: int
 
     transform: ClassVar[Transform] = Transform.QUANT
+
+    def renumbered(self, by: int) -> QuantChunks:
+        """As in ``ChunkModel``."""
+        return replace(self, tables=tuple(table + by for table in self.tables))
 
     def encode(self, data: Buffer) -> list[CodedStream] | None:
         """As in ``ChunkModel``."""
@@ -183,6 +191,10 @@ class ValuesChunks:
     segment: int
 
     transform: ClassVar[Transform] = Transform.VALUES
+
+    def renumbered(self, by: int) -> ValuesChunks:
+        """As in ``ChunkModel``."""
+        return replace(self, tables=tuple(table + by for table in self.tables))
 
     def encode(self, data: Buffer) -> list[CodedStream] | None:
         """As in ``ChunkModel``."""
