@@ -1,0 +1,79 @@
+"""Decode all vectors with random damage by a core that sanitizers watch.
+
+``python -m tests.fuzz.run_sanitized CORE ROUNDS``: CORE is the compiled module. Each stream gets memory of its
+own and of exactly its size, and so does what is decoded, so that a byte too many is seen. A finding ends the
+process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _load(core: str) -> None:
+    """Let this be the package's compiled core."""
+    spec = importlib.util.spec_from_file_location("qzf._core", core)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+
+
+def _separate_streams() -> None:
+    from qzf.transforms import modeled
+
+    decode = modeled.decode
+
+    def separately(transform, layout, streams, tables, out):  # type: ignore[no-untyped-def]
+        decode(transform, layout, [each._replace(body=bytes(each.body)) for each in streams], tables, out)
+
+    modeled.decode = separately
+
+
+def _decode(data: bytes) -> int:
+    """Decode all chunks of a container, or as many as can be; how many can."""
+    from qzf.container.reader import ContainerReader
+    from qzf.errors import QzfError
+    from qzf.storage import MemorySource
+
+    decoded = 0
+    with suppress(QzfError):
+        reader = ContainerReader(MemorySource(data))
+        for chunk in range(len(reader.index.chunks)):
+            with suppress(QzfError):
+                reader.read_chunk(chunk)
+                decoded += 1
+    return decoded
+
+
+def main(arguments: Sequence[str]) -> None:
+    _load(arguments[0])
+    _separate_streams()
+    import qzf
+    from tests.fuzz.container_mutations import Mutator
+    from tools.vectors.parts import seal, take_apart
+
+    whole = damaged = 0
+    for path in sorted((ROOT / "fixtures/vectors/v1").glob("*.qzf")):
+        data = path.read_bytes()
+        whole += _decode(data)
+        parts = take_apart(data)
+        for number in range(int(arguments[1])):
+            changed = deepcopy(parts)
+            Mutator(random.Random(f"{path.name} {number}")).damage(changed)
+            damaged += _decode(seal(changed))
+    for path in sorted((ROOT / "fixtures/errors").glob("*.qzf")):
+        _decode(path.read_bytes())
+    print(f"{qzf.active_isa()}: {whole} chunks, of damaged ones {damaged}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
