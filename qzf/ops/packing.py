@@ -190,6 +190,7 @@ def _encode(job: _Job, effort: Effort, salt: int) -> tuple[_Job, bytes, EncodedC
         layout=cut.layout,
         effort=effort,
         model=None if cut.tensor is None else job.models.by_tensor.get(cut.tensor),
+        strings=cut.strings,
     )
     return job, data, chunk
 
