@@ -139,3 +139,13 @@ class ValuesModel:
     @property
     def width(self) -> int:
         """Bytes of a number."""
+
+def strings_split(src: Buffer) -> tuple[bytes, bytes] | None:
+    """
+    Lengths and text of a sequence of strings, each a u64 length and its bytes; None where ``src`` is none.
+    """
+
+def strings_merge(lengths: Buffer, text: Buffer, out: Buffer) -> None:
+    """
+    Inverse of ``strings_split``. ValueError says what is wrong with the streams, or their size with ``out``.
+    """

@@ -60,6 +60,12 @@ GGUF_MAX_NESTED: Final = 1 << 20
 #: Strings in all metadata arrays of a header: a sparse file of terabytes costs its author nothing, walking
 #: it would. The largest vocabularies have 2**18 tokens and about as many merges.
 GGUF_MAX_STRINGS: Final = 1 << 26
+#: Shortest array of a header that is coded by what it holds: less would not pay for chunks of its own.
+GGUF_MIN_ARRAY: Final = 4 * KIB
+#: Least distance of places in an array of strings where it may be cut, and most such places in a header, each
+#: of which takes some 40 bytes in memory. The largest vocabularies have some 10 MiB.
+GGUF_STOP: Final = 4 * KIB
+GGUF_MAX_STOPS: Final = 1 << 18
 #: Bytes of all keys and tensor names of a header, which are held in memory.
 GGUF_MAX_NAMES: Final = 64 * MIB
 

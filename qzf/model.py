@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["Extent", "MemberSpec", "PipelineSpec", "TensorSpec"]
+__all__ = ["ArraySpec", "Extent", "MemberSpec", "PipelineSpec", "TensorSpec"]
 
 
 class Extent(NamedTuple):
@@ -42,11 +42,30 @@ class TensorSpec(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """A long array in a member's header: its elements, one after another.
+
+    ``dtype`` is that of tensors of such numbers (``F32``, ``U8``), or ``STRING``: each a u64 length and so
+    many bytes. ``stops`` are offsets in the member where strings begin, so that a writer can cut there: some
+    of them, in order, some KiB apart.
+    """
+
+    extent: Extent
+    dtype: str
+    stops: tuple[int, ...] = ()
+
+    @property
+    def strings(self) -> bool:
+        return self.dtype == "STRING"
+
+
+@dataclass(frozen=True, slots=True)
 class MemberSpec:
     """One original file: its name in the container (relative POSIX path), kind, size and tensors.
 
     ``tensors`` are sorted by offset and do not overlap; bytes of the member outside of them are
-    verbatim extents. ``metadata`` is plain JSON data taken from the file's header.
+    verbatim extents. ``metadata`` is plain JSON data taken from the file's header. ``arrays`` tell a writer
+    what verbatim extents hold; they too are sorted and do not overlap, and no container has them.
     """
 
     name: str
@@ -54,6 +73,7 @@ class MemberSpec:
     size: int
     tensors: tuple[TensorSpec, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    arrays: tuple[ArraySpec, ...] = ()
 
     def verbatim(self) -> list[Extent]:
         """The byte ranges that no tensor covers, in order."""

@@ -376,17 +376,17 @@ def check_nesting(value: Any, depth: int = 0) -> None:
 
 # === 4. Chunks ========================================================================================
 # --- 4.1 Transforms ---
-STORED, NONE, FIELDS, QUANT, VALUES = 0, 1, 2, 3, 4
+STORED, NONE, FIELDS, QUANT, VALUES, STRINGS = 0, 1, 2, 3, 4, 5
 
 
 def check_coding(record: Record, at: int) -> None:
     """What the header of a chunk, table or manifest must hold, whatever its payload is."""
     limit = {CHUNK: MAX_CHUNK, TABLE: MAX_TABLE, MEMBER: MAX_JSON}[record.kind]
-    known = (STORED, NONE, FIELDS, QUANT, VALUES) if record.kind == CHUNK else (STORED, NONE)
+    known = (STORED, NONE, FIELDS, QUANT, VALUES, STRINGS) if record.kind == CHUNK else (STORED, NONE)
     must(1 <= record.decoded_size <= limit, "4.1", f"a record of {record.decoded_size} decoded bytes", at)
     must(record.stored_size <= record.decoded_size, "4.1", "a record that grew", at)
     must(record.transform in known, "4.1", f"transform {record.transform} is unknown", at)
-    if record.transform in (STORED, NONE):
+    if record.transform in (STORED, NONE, STRINGS):
         must(record.layout == 0, "2.2", f"transform {record.transform} has no layout", at)
         return
     must(record.layout in LAYOUTS, "4.3", f"layout {record.layout} is unknown", at)
@@ -409,6 +409,9 @@ def decode_record(file: memoryview, at: int, record: Record, tables: Tables) -> 
             layout = LAYOUTS[record.layout]
             sizes = [size // layout.block * len(stream) for stream in layout.streams]
             data = join(layout, size, decode_streams(file, at, streams, named, sizes))
+        elif record.transform == STRINGS:
+            must(not named, "4.6", "a chunk of strings names a table", at)
+            data = decode_strings(streams, size, at)
         else:
             contents = [load(file, table) for table in named[:3]]  # more than two are too many
             data = decode_modeled(record.transform, LAYOUTS[record.layout], streams, contents, size, at)
@@ -540,6 +543,28 @@ def decode_modeled(
         raise Invalid(error.section, str(error), at) from None
 
 
+# --- 4.6 Transform strings ---
+def decode_strings(streams: list[models.Coded], size: int, at: int) -> bytes:
+    """The `size` bytes of the chunk at `at`."""
+    must(len(streams) == 2, "4.6", f"{len(streams)} streams, not 2", at)
+    must(1 <= streams[0].size <= size // 8, "4.6", f"lengths of {streams[0].size} bytes", at)
+    must(streams[1].size <= size - 8, "4.6", f"text of {streams[1].size} bytes", at)
+    must(all(each.slot == 255 for each in streams), "4.6", "a stream names a table", at)
+    lengths, text = (decode_stream(each.codec, each.stored, each.size, None, at) for each in streams)
+    must(lengths[-1] < 0x80, "4.6", "the lengths end within one", at)
+    chunk, end, length, shift = bytearray(), 0, 0, 0
+    for byte in lengths:
+        must(shift < 28, "4.6", "a length of more than 4 bytes", at)
+        length, shift = length | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            must(byte > 0 or shift == 7, "4.6", "a length that could be shorter", at)
+            chunk += struct.pack("<Q", length) + text[end : end + length]
+            end, length, shift = end + length, 0, 0
+    must(end == len(text), "4.6", f"the lengths add up to {end}, the text has {len(text)} bytes", at)
+    must(len(chunk) == size, "4.6", f"strings of {len(chunk)} bytes in a chunk of {size}", at)
+    return bytes(chunk)
+
+
 # === 5. Codecs ========================================================================================
 RAW, ZSTD = 0, 1  # 2 and 3 are in reference_models.py
 
@@ -562,6 +587,11 @@ def decode_stream(codec: int, stored: Bytes, size: int, dictionary: bytes | None
             table = zstandard.ZstdCompressionDict(dictionary, dict_type=kind)
         must(frame.dict_id in (0, table.dict_id() if table else 0), page, "another dictionary's frame", at)
         decoder = zstandard.ZstdDecompressor(dict_data=table, max_window_size=window)
+        if size == 0:  # for which the call below looks no further than the frame header
+            must(decoder.stream_reader(stored).read(1) == b"", page, "an empty frame has content", at)
+            whole = decoder.decompressobj()
+            whole.decompress(stored)
+            must(whole.eof and not whole.unused_data, page, "not exactly one frame", at)
         data = decoder.decompress(stored, allow_extra_data=False)
     except (zstandard.ZstdError, ValueError) as error:
         raise Invalid(page, f"zstd: {error}", at) from None

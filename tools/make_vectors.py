@@ -33,6 +33,7 @@ from tools.vectors.bad_chunks import chunk_cases  # noqa: E402
 from tools.vectors.bad_members import member_cases  # noqa: E402
 from tools.vectors.bad_modeled import modeled_cases  # noqa: E402
 from tools.vectors.bad_records import record_cases  # noqa: E402
+from tools.vectors.bad_strings import strings_cases  # noqa: E402
 from tools.vectors.good import vectors  # noqa: E402
 from tools.vectors.parts import Parts, seal  # noqa: E402
 
@@ -84,7 +85,8 @@ def _members(parts: Parts) -> list[dict[str, Any]]:
 
 def _errors() -> Files:
     files, manifest = {}, []
-    for case in [*record_cases(), *catalog_cases(), *member_cases(), *chunk_cases(), *modeled_cases()]:
+    sections = (record_cases, catalog_cases, member_cases, chunk_cases, modeled_cases, strings_cases)
+    for case in (case for cases in sections for case in cases()):
         name = f"{case.name}.qzf"
         assert name not in files, name
         files[name] = case.make()

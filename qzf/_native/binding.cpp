@@ -153,4 +153,5 @@ NB_MODULE(_core, m) {
   qzf::bind_layout(m);
   qzf::bind_quant(m);
   qzf::bind_values(m);
+  qzf::bind_strings(m);
 }

@@ -23,7 +23,7 @@ def describe_gguf(source: ByteSource, name: str) -> MemberSpec:
     """Describe ``source`` as the member ``name``. Raises GgufError with the offset and the broken rule."""
     header = read_header(source)
     tensors = _Layout(source, header).tensors()
-    return MemberSpec(name=name, kind=GGUF, size=source.size, tensors=tensors, metadata=header.metadata)
+    return MemberSpec(name, GGUF, source.size, tensors, header.metadata, header.arrays)
 
 
 def read_gguf_metadata(source: ByteSource) -> dict[str, Any]:

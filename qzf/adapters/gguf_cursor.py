@@ -10,12 +10,15 @@ import struct
 from typing import Final
 
 from qzf.errors import GgufError
+from qzf.limits import GGUF_STOP
 from qzf.storage import ByteSource
 
 __all__ = ["Cursor"]
 
 #: Bytes per read of the header; the window fits the L2 cache together with what is made from it.
 WINDOW: Final = 256 * 1024
+#: Bytes walked over at a time; the walk ends behind the last string whose length they hold.
+_PIECE: Final = GGUF_STOP + 8
 
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
@@ -77,21 +80,30 @@ class Cursor:
             raise self.error(f"{what} is {length} bytes long, the limit is {limit}", offset=start)
         return length
 
-    def skip_strings(self, count: int, what: str) -> None:
-        """Move on by ``count`` strings; their lengths are all that is looked at."""
+    def skip_strings(self, count: int, what: str, stops: int) -> list[int]:
+        """Move on by ``count`` strings; their lengths are all that is looked at.
+
+        Returns up to ``stops`` places where strings begin, more than ``limits.GGUF_STOP`` apart, from the
+        start on: a piece of so many bytes is walked over at a time.
+        """
+        found: list[int] = []
+        last = self.at
         while count:
             start = self.at
             index = self._load(8, f"the length of a string in {what}")
-            window = self._window if index == 0 else self._window[index:]
-            walked, index = _walk(window, count)
+            walked, index = _walk(self._window[index : index + _PIECE], count)
             if index <= self.remaining:
                 self.at += index
                 count -= walked
+                if self.at - last > GGUF_STOP and count and len(found) < stops:
+                    last = self.at
+                    found.append(last)
                 continue
             # The last length walked over points past the end: walk again, one by one, to say where.
             self.at = start
             for _ in range(walked):
                 self.skip(self.length(f"a string in {what}"), what)
+        return found
 
     def _load(self, count: int, what: str) -> int:
         """Make sure that ``count`` bytes from here on are in the window; return where in it they start."""

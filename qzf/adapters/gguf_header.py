@@ -15,6 +15,7 @@ from qzf import limits
 from qzf.adapters.base import INT64_MAX
 from qzf.adapters.gguf_cursor import Cursor
 from qzf.adapters.gguf_values import TYPE_NAMES, UINT32, ValueReader
+from qzf.model import ArraySpec
 from qzf.storage import ByteSource
 
 __all__ = ["GgufHeader", "TensorInfo", "looks_like_gguf", "read_header"]
@@ -50,13 +51,17 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What the header says; ``data_offset`` is where in the file the data section starts."""
+    """What the header says; ``data_offset`` is where in the file the data section starts.
+
+    ``arrays`` are the long ones that ``metadata`` does not hold.
+    """
 
     version: int
     metadata: dict[str, Any]
     alignment: int
     tensors: tuple[TensorInfo, ...]
     data_offset: int
+    arrays: tuple[ArraySpec, ...]
 
 
 def looks_like_gguf(head: bytes) -> bool:
@@ -80,13 +85,14 @@ def read_header(source: ByteSource, *, full: bool = False) -> GgufHeader:
         raise cursor.error("does not start with the magic 'GGUF'", offset=0)
     version = _version(cursor)
     tensors, pairs = _counts(cursor)
-    metadata, alignment, names = _metadata(cursor, pairs, full)
+    values = ValueReader(cursor, full)
+    metadata, alignment, names = _metadata(cursor, pairs, values)
     infos = _infos(cursor, tensors, names)
     # Like gguf.cpp: without tensors there is no data section that would have to be aligned.
     data_offset = -(-cursor.at // alignment) * alignment if infos else cursor.at
     if data_offset > source.size:
         raise cursor.error(f"the file ends before its data section, which starts at {data_offset}")
-    return GgufHeader(version, metadata, alignment, infos, data_offset)
+    return GgufHeader(version, metadata, alignment, infos, data_offset, tuple(values.arrays))
 
 
 def _version(cursor: Cursor) -> int:
@@ -119,10 +125,9 @@ def _counts(cursor: Cursor) -> tuple[int, int]:
     return tensors, pairs
 
 
-def _metadata(cursor: Cursor, pairs: int, full: bool) -> tuple[dict[str, Any], int, int]:
+def _metadata(cursor: Cursor, pairs: int, values: ValueReader) -> tuple[dict[str, Any], int, int]:
     """Read the key-value pairs; return them, the alignment, and how many bytes of names are left."""
     metadata: dict[str, Any] = {}
-    values = ValueReader(cursor, full)
     alignment, names = DEFAULT_ALIGNMENT, limits.GGUF_MAX_NAMES
     for _ in range(pairs):
         start = cursor.at

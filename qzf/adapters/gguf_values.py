@@ -13,13 +13,14 @@ say it, or the catalog should not hold it:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from qzf import limits
 from qzf.adapters.gguf_cursor import Cursor
+from qzf.model import ArraySpec, Extent
 
 __all__ = ["ARRAY", "STRING", "TYPE_NAMES", "UINT32", "ValueReader"]
 
@@ -51,6 +52,13 @@ _DTYPES: Final = {
     if number not in (STRING, ARRAY)
 }
 
+#: What tensors of such numbers have for a dtype; strings have a name that no tensor has.
+_TENSOR_DTYPES: Final = {
+    number: "BOOL" if name == "bool" else f"{name[0].upper()}{_DTYPES[number].itemsize * 8}"
+    for number, name in TYPE_NAMES.items()
+    if number in _DTYPES
+} | {STRING: "STRING"}
+
 #: Fewest bytes of an element: a string's length; an array's element type and length.
 _STRING_BYTES: Final = 8
 _ARRAY_BYTES: Final = 12
@@ -58,13 +66,18 @@ _ARRAY_BYTES: Final = 12
 
 @dataclass
 class ValueReader:
-    """Reads values at the cursor; ``full`` means nothing is left out, however long."""
+    """Reads values at the cursor; ``full`` means nothing is left out, however long.
+
+    ``arrays`` are the long ones that were left out, by offset.
+    """
 
     cursor: Cursor
     full: bool = False
+    arrays: list[ArraySpec] = field(default_factory=list)
     _strings: int = limits.GGUF_MAX_STRINGS
     _nested: int = limits.GGUF_MAX_NESTED
     _spent: int = 0
+    _stops: int = field(default_factory=lambda: limits.GGUF_MAX_STOPS)
 
     def value(self, number: int, what: str) -> Any:
         """Read one value of the type ``number``, which is in `TYPE_NAMES`."""
@@ -102,14 +115,21 @@ class ValueReader:
                 f"the file has {self.cursor.remaining} more",
                 offset=start,
             )
-        inline = self._inline(count * smallest, count <= limits.METADATA_MAX_ARRAY)
+        inline, begin = self._inline(count * smallest, count <= limits.METADATA_MAX_ARRAY), self.cursor.at
+        stops: list[int] = []
         if dtype is not None:
             values = self._fixed(dtype, count, what, inline)
         elif of == STRING:
-            values = self._string_array(count, what, inline, start)
+            values = self._string_array(count, what, inline, start, stops)
         else:
             values = self._array_array(count, what, inline, start, depth)
-        return values if inline else {"type": "array", "of": TYPE_NAMES[of], "length": count}
+        if inline:
+            return values
+        extent = Extent(begin, self.cursor.at - begin)
+        if depth == 1 and of != ARRAY and extent.size >= limits.GGUF_MIN_ARRAY:
+            self._stops -= len(stops)
+            self.arrays.append(ArraySpec(extent, _TENSOR_DTYPES[of], tuple(stops)))
+        return {"type": "array", "of": TYPE_NAMES[of], "length": count}
 
     def _fixed(self, dtype: np.dtype[Any], count: int, what: str, inline: bool) -> list[Any]:
         if not inline:
@@ -117,7 +137,8 @@ class ValueReader:
             return []
         return _plain(np.frombuffer(self.cursor.take(count * dtype.itemsize, what), dtype))
 
-    def _string_array(self, count: int, what: str, inline: bool, start: int) -> list[Any]:
+    def _string_array(self, count: int, what: str, inline: bool, start: int, stops: list[int]) -> list[Any]:
+        """Strings that are left out add to ``stops`` where some of them begin."""
         self._strings -= count
         if self._strings < 0:
             raise self.cursor.error(
@@ -125,7 +146,7 @@ class ValueReader:
             )
         if inline:
             return [self._string(f"a string in {what}") for _ in range(count)]
-        self.cursor.skip_strings(count, what)
+        stops += self.cursor.skip_strings(count, what, self._stops)
         return []
 
     def _array_array(self, count: int, what: str, inline: bool, start: int, depth: int) -> list[Any]:

@@ -12,7 +12,7 @@ from qzf.errors import ChunkError
 from qzf.format.ids import Codec
 from qzf.limits import MAX_CHUNK
 
-__all__ = ["HUFFMAN", "SHORT_MATCHES", "Zstd"]
+__all__ = ["HUFFMAN", "Zstd"]
 
 #: Besides zstd's levels: next to no search for matches, only the Huffman stage. On exponents and scales the
 #: short matches that level 1 finds are chance ones, and cost more than they save.
@@ -20,20 +20,6 @@ HUFFMAN: Final = 0
 _NO_SEARCH: Final = zstandard.ZstdCompressionParameters.from_level(
     1, min_match=7, hash_log=6, chain_log=6, write_checksum=False
 )
-#: Besides zstd's levels too: cheap optimal parsing that takes matches of three bytes, of which vocabularies
-#: are full (lengths of strings, between short words). zstd does so from level 16 on, at a tenth of the speed.
-SHORT_MATCHES: Final = 100
-_SHORT_MATCHES: Final = zstandard.ZstdCompressionParameters(
-    window_log=19,
-    chain_log=17,
-    hash_log=15,
-    search_log=1,
-    min_match=3,
-    target_length=4,
-    strategy=zstandard.STRATEGY_BTOPT,
-    write_checksum=False,
-)
-_PARAMETERS: Final = {HUFFMAN: _NO_SEARCH, SHORT_MATCHES: _SHORT_MATCHES}
 
 #: Contexts are costly to make and not safe to share, so each thread keeps its own.
 _local = threading.local()
@@ -105,8 +91,8 @@ def _compressor(effort: int, table: bytes | None) -> zstandard.ZstdCompressor:
     found = contexts.get(key)
     if not isinstance(found, zstandard.ZstdCompressor):
         dictionary = None if table is None else _dictionary(table)
-        if effort in _PARAMETERS:
-            found = zstandard.ZstdCompressor(compression_params=_PARAMETERS[effort], dict_data=dictionary)
+        if effort == HUFFMAN:
+            found = zstandard.ZstdCompressor(compression_params=_NO_SEARCH, dict_data=dictionary)
         else:
             found = zstandard.ZstdCompressor(level=effort, dict_data=dictionary, write_checksum=False)
         contexts[key] = found

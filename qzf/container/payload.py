@@ -15,6 +15,7 @@ from qzf.scratch import scratch
 from qzf.transforms import fields, modeled
 from qzf.transforms.layouts import BY_ID, Layout
 from qzf.transforms.modeled import ChunkModel, CodedStream, SharedTable
+from qzf.transforms.strings import decode_strings, split_strings
 
 __all__ = ["Effort", "LoadTable", "Payload", "decode", "encode", "no_table"]
 
@@ -30,9 +31,10 @@ _PROBE: Final = 4096
 class Effort(NamedTuple):
     """The zstd levels to try (or ``HUFFMAN``); the smallest result counts.
 
-    ``scales`` are for streams of one byte a block (scales, and the planes of floats), ``codes`` for all other
-    streams of fields, ``whole`` for bytes left whole. ``both`` also tries the bytes left whole where there is
-    a layout. ``models``: chunks are coded by models of their tensors' types where there are such.
+    ``scales`` are for streams of one byte a block (scales, and the planes of floats) and the lengths of
+    strings, ``codes`` for all other streams of fields, ``whole`` for bytes left whole and the text of
+    strings. ``both`` also tries the bytes left whole where there is another way. ``models``: chunks are coded
+    by models of their tensors' types where there are such.
     """
 
     scales: tuple[int, ...]
@@ -58,12 +60,14 @@ def encode(
     effort: Effort,
     table: tuple[int, bytes] | None = None,
     model: ChunkModel | None = None,
+    *,
+    strings: bool = False,
 ) -> Payload:
     """The smallest payload for ``data`` that ``effort`` finds; stored where nothing saves a 64-byte unit.
 
     ``table`` is a shared table (id, content) that zstd may use as a dictionary. ``model`` is how the chunk
     may be coded by tables of the tensor's type; other ways are tried only where it cannot, or with
-    ``effort.both``.
+    ``effort.both``. ``strings`` says that the data should be a sequence of strings.
     """
     stored = Payload(Transform.STORED, 0, (data,), len(data), ())
     candidates = [stored]
@@ -76,6 +80,9 @@ def encode(
         levels = [effort.scales if width == 1 else effort.codes for width in layout.widths]
         streams = fields.split(layout, data)
         candidates.append(_encode_streams(Transform.FIELDS, layout.wire_id, streams, levels, table))
+    apart = split_strings(data) if strings else None
+    if apart is not None:
+        candidates.append(_encode_streams(Transform.STRINGS, 0, apart, [effort.scales, effort.whole], None))
     if len(candidates) == 1 or effort.both:
         candidates.append(_encode_streams(Transform.NONE, 0, [memoryview(data)], [effort.whole], table))
     # Payloads are padded to 64 bytes, so less than a unit is no gain and costs the stored form's zero copy.
@@ -150,6 +157,12 @@ def decode(
             raise ChunkError("a payload without transform names a layout")
         (stream,) = _decode_streams(payload, [target], load_table)
         return target if stream is target else _copy(stream, target)
+    if transform == Transform.STRINGS:
+        if layout_id:
+            raise ChunkError("a strings chunk names a layout")
+        coded, tables = _parse_streams(payload, load_table)
+        decode_strings(coded, len(tables), target)
+        return target
     if transform not in (Transform.FIELDS, Transform.QUANT, Transform.VALUES):
         raise UnsupportedError(f"transform {transform} is not known to this reader")
     layout = BY_ID.get(layout_id)

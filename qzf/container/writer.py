@@ -114,16 +114,17 @@ def encode_chunk(
     effort: Effort,
     table: tuple[int, bytes] | None = None,
     model: ChunkModel | None = None,
+    strings: bool = False,
 ) -> EncodedChunk:
     """Code the bytes of one chunk, without the GIL for nearly all of the time.
 
     Keeps no reference to ``data`` unless the chunk is stored. ``salt`` is the writer's, ``member`` and
     ``tensor`` are ordinals (``tensor`` None for verbatim bytes), ``offset`` is the place in the member.
-    ``table`` and ``model``: see ``payload.encode``.
+    ``table``, ``model`` and ``strings``: see ``payload.encode``.
     """
     if not 1 <= len(data) <= MAX_CHUNK:
         raise FormatError(f"a chunk of {len(data)} bytes is not from 1 to {MAX_CHUNK}")
-    coded = payload.encode(data, layout, effort, table, model)
+    coded = payload.encode(data, layout, effort, table, model, strings=strings)
     record = _record(Kind.CHUNK, coded, data, salt, member, NO_TENSOR if tensor is None else tensor, offset)
     return EncodedChunk(record, coded.codecs)
 

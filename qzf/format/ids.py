@@ -66,6 +66,7 @@ class Transform(IntEnum):
     FIELDS = 2
     QUANT = 3
     VALUES = 4
+    STRINGS = 5
 
 
 class Codec(IntEnum):

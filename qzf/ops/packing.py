@@ -202,6 +202,7 @@ def _encode(job: _Job, effort: Effort, salt: int, buffers: Buffers) -> _Coded:
         layout=cut.layout,
         effort=effort,
         model=None if cut.tensor is None else job.models.by_tensor.get(cut.tensor),
+        strings=cut.strings,
     )
     return _Coded(job, buffer, cut.size, chunk)
 

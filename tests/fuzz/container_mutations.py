@@ -43,6 +43,7 @@ SEEDS = [
         "values-bf16",
         "values-f32",
         "values-i8",
+        "strings-tensor",
     )
 ]
 #: Widths of the fields that are changed, in bits.

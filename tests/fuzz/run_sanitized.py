@@ -1,8 +1,8 @@
 """Decode all vectors with random damage by a core that sanitizers watch.
 
-``python -m tests.fuzz.run_sanitized CORE ROUNDS``: CORE is the compiled module. Each stream gets memory of its
-own and of exactly its size, and so does what is decoded, so that a byte too many is seen. A finding ends the
-process.
+``python -m tests.fuzz.run_sanitized CORE ROUNDS``: CORE is the compiled module. Each stream gets memory of
+its own and of exactly its size, and so does what is decoded, so that a byte too many is seen. A finding ends
+the process.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ VECTOR_NAMES = [
     "large-index",
     "quant-columns",
     "values-f32",
+    "strings-tensor",
 ]
 KINDS = [*PACKED, *VECTOR_NAMES]
 #: For each of the kinds: over 1,000 flipped bits and over 200 truncations in all.

@@ -19,8 +19,12 @@ from typing import Any
 import pytest
 
 import qzf
+from qzf.container.payload import decode as payload_decode
+from qzf.container.payload import no_table
+from qzf.format.ids import Transform
 from tests.fuzz.container_mutations import mutated
-from tools.vectors.parts import seal, take_apart
+from tools.vectors.builder import leb128
+from tools.vectors.parts import raw, seal, streams_payload, take_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "fixtures" / "vectors" / "v1"
@@ -176,6 +180,31 @@ def test_decoders_agree_on_mutants(first: int, tmp_path: Path) -> None:
         else:
             theirs = True
         assert ours == theirs, f"seed {seed}: qzf {ours}, reference decoder {theirs}"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_decoders_agree_on_strings(seed: int) -> None:
+    """Streams of any lengths and sizes: the same bytes, or both find them wrong."""
+    draw, valid = random.Random(seed), 0
+    for _ in range(400):
+        sizes = [draw.choice([0, 1, 5, 127, 128, 300, 16_384]) for _ in range(draw.randrange(1, 9))]
+        lengths, text = bytearray(b"".join(map(leb128, sizes))), draw.randbytes(sum(sizes))
+        for _ in range(draw.randrange(3)):
+            at = draw.randrange(len(lengths) + 1)
+            lengths[at : at + draw.randrange(2)] = bytes([draw.choice([0, 1, 0x7F, 0x80, 0x81, 0xFF])])
+        chunk_size = max(8 * len(sizes) + len(text) + draw.choice([0, 0, 0, 8, -8, 1]), 1)
+        payload = memoryview(streams_payload([raw(bytes(lengths)), raw(text)]))
+        try:
+            ours = bytes(payload_decode(Transform.STRINGS, 0, payload, chunk_size, no_table))
+        except qzf.QzfError:
+            ours = None
+        try:
+            theirs = REFERENCE.decode_strings(REFERENCE.parse_streams(0, payload, {})[0], chunk_size, 0)
+        except REFERENCE.Invalid:
+            theirs = None
+        assert ours == theirs
+        valid += ours is not None
+    assert 50 < valid < 350
 
 
 def test_tensor_without_data_has_no_chunks() -> None:

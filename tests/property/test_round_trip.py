@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import qzf
 from qzf import quant
 from qzf.adapters.safetensors import DTYPE_BITS
-from qzf.container.payload import Effort, decode, encode
+from qzf.container.payload import Effort, decode, encode, no_table
 from qzf.container.reader import ContainerReader
 from qzf.limits import MIN_CHUNK
 from qzf.model import Extent, MemberSpec, TensorSpec
@@ -178,6 +178,21 @@ def test_payloads_decode_to_what_was_encoded(
     out = bytearray(len(data))
     decode(coded.transform, coded.layout, memoryview(body), len(data), load, memoryview(out))
     assert out == data
+
+
+@given(
+    st.lists(st.binary(max_size=300), max_size=60),
+    st.binary(max_size=9),
+    st.sampled_from(list(LEVELS.values())),
+)
+def test_strings_and_what_is_none_decode_to_what_was_encoded(
+    items: list[bytes], rest: bytes, effort: Effort
+) -> None:
+    data = b"".join(len(item).to_bytes(8, "little") + item for item in items) + rest or bytes(8)
+    coded = encode(data, None, effort, strings=True)
+    body = b"".join(bytes(part) for part in coded.parts)
+    assert len(body) == coded.size <= len(data)
+    assert decode(coded.transform, coded.layout, memoryview(body), len(data), no_table) == data
 
 
 #: How bytes are made that a model may or may not suit: like those that it was made from, or not at all.

@@ -91,7 +91,7 @@ def _transforms() -> list[Broken]:
     def add(name: str, error: str, reason: str, edit: Edit) -> None:
         cases.add(f"transform-{name}", error, reason, edit)
 
-    add("5", _UNSUPPORTED, "an unknown transform", put(nth(_CONFIG), transform=5))
+    add("6", _UNSUPPORTED, "an unknown transform", put(nth(_CONFIG), transform=6))
     add("255", _UNSUPPORTED, "an unknown transform", put(nth(_CONFIG), transform=255))
     cases.spec = "2.2"
     add("stored-layout", "Damage", "a stored chunk with a layout", put(nth(4), layout=1))

@@ -34,15 +34,17 @@ __all__ = [
     "Tensor",
     "Verbatim",
     "fields",
+    "leb128",
     "noise",
     "skewed",
     "stored",
+    "strings",
     "sync_manifests",
     "whole",
 ]
 
 _CODECS: Final = ("raw", "zstd", "rans", "lanes")
-_TRANSFORMS: Final = ("stored", "none", "fields", "quant", "values")
+_TRANSFORMS: Final = ("stored", "none", "fields", "quant", "values", "strings")
 
 
 def noise(seed: str, size: int) -> bytes:
@@ -85,6 +87,20 @@ def fields(data: bytes, layout: str, streams: Sequence[Stream] | None = None) ->
         streams = [min((raw(s), zstd(s)), key=lambda coded: len(coded.body)) for s in split]
     codecs = tuple(stream.codec for stream in streams)
     return Coded(data, streams_payload(streams), 2, chosen.wire_id, codecs)
+
+
+def strings(items: Sequence[bytes], lengths: Stream | None = None, text: Stream | None = None) -> Coded:
+    """Transform ``strings``; lengths are stored raw and the text by zstd unless said otherwise."""
+    data = b"".join(len(item).to_bytes(8, "little") + item for item in items)
+    lengths = raw(b"".join(leb128(len(item)) for item in items)) if lengths is None else lengths
+    text = zstd(b"".join(items)) if text is None else text
+    return Coded(data, streams_payload([lengths, text]), 5, 0, (lengths.codec, text.codec))
+
+
+def leb128(number: int) -> bytes:
+    """Section 4.6's form of a length."""
+    groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
+    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from tools.vectors.builder import (
     sync_manifests,
     whole,
 )
+from tools.vectors.good_strings import strings_parts, strings_tensor_parts
 from tools.vectors.modeled import QuantCase, cases, quant_parts, values_parts
 from tools.vectors.parts import CHUNK, Parts, raw, seal, streams_payload, zstd
 
@@ -360,6 +361,8 @@ _SINGLE: Final = (
     ("large-index", "an index above 64 KiB", _large_index),
     ("record-order", "records in another order than the chunk table", _order),
     ("nested", "a container stored in a container", _nested),
+    ("strings", "transform strings: lengths and text, raw and coded", strings_parts),
+    ("strings-tensor", "a tensor of strings and of stored bytes", strings_tensor_parts),
     ("salt", "a salt that is not the members'", _salt),
     ("no-members", "no members at all", _no_members),
 )

@@ -1,0 +1,49 @@
+"""The ``strings`` transform: a sequence of strings, each a u64 length and its bytes <-> lengths and text.
+
+Format: spec/qzf-format.md, section 4.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from qzf import _core
+from qzf.codecs.registry import codec
+from qzf.errors import ChunkError
+from qzf.format.ids import NO_TABLE, Codec
+from qzf.scratch import scratch
+from qzf.transforms.modeled import CodedStream
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["decode_strings", "split_strings"]
+
+#: Bytes of a length in the chunk; the stream has at least one for each.
+_HEAD: Final = 8
+
+
+def split_strings(data: Buffer) -> tuple[bytes, bytes] | None:
+    """Lengths and text of ``data``; None where it is not exactly a sequence of strings."""
+    return _core.strings_split(data)
+
+
+def decode_strings(streams: Sequence[CodedStream], tables: int, out: memoryview) -> None:
+    """Decode the streams of a chunk, which names so many ``tables``, to ``out``. Raises ``ChunkError``."""
+    if len(streams) != 2 or tables:
+        raise ChunkError("a strings chunk has other streams or tables")
+    lengths, text = streams
+    if not (1 <= lengths.size <= len(out) // _HEAD and text.size <= len(out) - _HEAD):
+        raise ChunkError("the streams of a strings chunk have other sizes than its strings need")
+    with scratch(lengths.size + text.size) as space:
+        decoded = []
+        for stream in streams:
+            if stream.codec not in (Codec.RAW, Codec.ZSTD) or stream.slot != NO_TABLE:
+                raise ChunkError("a stream of a strings chunk has another codec or table")
+            room, space = space[: stream.size], space[stream.size :]
+            decoded.append(codec(stream.codec).decode(memoryview(stream.body), room, None))
+        try:
+            _core.strings_merge(decoded[0], decoded[1], out)
+        except ValueError as error:
+            raise ChunkError(str(error)) from None
