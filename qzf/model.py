@@ -6,7 +6,6 @@ Sizes and offsets are in bytes, shapes in numpy order (outermost dimension first
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 __all__ = ["ArraySpec", "Extent", "MemberSpec", "PipelineSpec", "TensorSpec"]
@@ -41,8 +40,7 @@ class TensorSpec(NamedTuple):
     scheme: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ArraySpec:
+class ArraySpec(NamedTuple):
     """A long array in a member's header: its elements, one after another.
 
     ``dtype`` is that of tensors of such numbers (``F32``, ``U8``), or ``STRING``: each a u64 length and so
@@ -59,8 +57,7 @@ class ArraySpec:
         return self.dtype == "STRING"
 
 
-@dataclass(frozen=True, slots=True)
-class MemberSpec:
+class MemberSpec(NamedTuple):
     """One original file: its name in the container (relative POSIX path), kind, size and tensors.
 
     ``tensors`` are sorted by offset and do not overlap; bytes of the member outside of them are
@@ -72,7 +69,7 @@ class MemberSpec:
     kind: str
     size: int
     tensors: tuple[TensorSpec, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = {}
     arrays: tuple[ArraySpec, ...] = ()
 
     def verbatim(self) -> list[Extent]:

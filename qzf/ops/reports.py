@@ -1,9 +1,8 @@
-"""What the use cases return: frozen dataclasses that turn into JSON data."""
+"""What the use cases return: named tuples that turn into JSON data."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from qzf.container.verify import Damage
@@ -11,18 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["PackReport", "UnpackReport", "VerifyReport"]
 
 
-class _Report:
-    """Base of the reports."""
-
-    __slots__ = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON data."""
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
-
-
-@dataclass(frozen=True, slots=True)
-class PackReport(_Report):
+class PackReport(NamedTuple):
     """What ``pack`` wrote. Sizes in bytes; ``digest`` is the container digest in hexadecimal.
 
     ``skipped`` are paths below a packed folder that were passed over.
@@ -38,9 +26,12 @@ class PackReport(_Report):
     skipped: tuple[str, ...]
     seconds: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return self._asdict()
 
-@dataclass(frozen=True, slots=True)
-class UnpackReport(_Report):
+
+class UnpackReport(NamedTuple):
     """The files that ``unpack`` wrote, in the container's order, and their bytes in all.
 
     ``lost`` says in words what a recovery could not save; otherwise it is empty.
@@ -51,9 +42,12 @@ class UnpackReport(_Report):
     lost: tuple[str, ...]
     seconds: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return self._asdict()
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport(_Report):
+
+class VerifyReport(NamedTuple):
     """What ``verify`` found. ``ok`` is that ``damage`` is empty; ``quick`` that nothing was decoded."""
 
     file: str
@@ -67,3 +61,7 @@ class VerifyReport(_Report):
     chunks: int
     damage: tuple[Damage, ...]
     seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return self._asdict() | {"damage": tuple(damage.to_dict() for damage in self.damage)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +36,7 @@ def name_schemes(files: Sequence[SourceFile], specs: Sequence[MemberSpec]) -> li
         for ordinal in ordinals if schemes else ():
             spec = specs[ordinal]
             marked = tuple(tensor._replace(scheme=schemes.get(tensor.name)) for tensor in spec.tensors)
-            named[ordinal] = replace(spec, tensors=marked)
+            named[ordinal] = spec._replace(tensors=marked)
     return named
 
 

@@ -7,8 +7,7 @@ ggml-org/ggml. Multi-byte fields are little-endian.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +30,7 @@ class Field:
         return self.count * int(self.item[-1])
 
 
-@dataclass(frozen=True)
-class GgmlType:
+class GgmlType(NamedTuple):
     """A GGML type: ``block`` weights take ``size`` bytes, made of ``fields`` in this order."""
 
     number: int
@@ -40,14 +38,14 @@ class GgmlType:
     block: int
     fields: tuple[Field, ...]
 
-    @cached_property
+    @property
     def dtype(self) -> np.dtype[np.void]:
         """The block as a packed numpy structured dtype."""
         import numpy as np
 
         return np.dtype([(f.name, f.item, (f.count,)) for f in self.fields])
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Bytes of one block."""
         return sum(field.size for field in self.fields)

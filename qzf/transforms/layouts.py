@@ -6,8 +6,6 @@ the block is used by exactly one step. The normative text is ``spec/qzf-format.m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, NamedTuple
 
 from qzf import quant
@@ -80,8 +78,7 @@ class MaskCodes(NamedTuple):
 Step = Copy | Planes | Codes | MaskCodes
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """A block of ``block`` bytes, split by ``steps``."""
 
     wire_id: int
@@ -89,7 +86,7 @@ class Layout:
     block: int
     steps: tuple[Step, ...]
 
-    @cached_property
+    @property
     def widths(self) -> tuple[int, ...]:
         """Bytes a block of each stream, in order."""
         return tuple(width for step in self.steps for width in step.widths)

@@ -7,8 +7,7 @@ streams that are decoded before. Format: spec/qzf-format.md, sections 4.4 and 4.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from qzf import _core
 from qzf.codecs.base import Bytes
@@ -90,15 +89,15 @@ class CodedStream(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
 class SharedTable:
     """A shared table's content, and the model made of it; safe to share between threads.
 
     A model takes up to 2 MiB, some 30 times its table, so only the one that was asked for last is kept.
     """
 
-    content: bytes
-    _made: dict[str, object] = field(default_factory=dict)
+    def __init__(self, content: bytes) -> None:
+        self.content: Final = content
+        self._made: dict[str, object] = {}
 
     def quant(self, name: str) -> _core.QuantModel:
         """The table as a model of the GGML type ``name``; raises ``ChunkError`` where it is none."""
@@ -127,7 +126,8 @@ class SharedTable:
 class ChunkModel(Protocol):
     """How the chunks of a tensor are coded by the shared tables whose ids are ``tables``."""
 
-    transform: ClassVar[Transform]
+    @property
+    def transform(self) -> Transform: ...
 
     @property
     def layout(self) -> int:
@@ -146,8 +146,7 @@ class ChunkModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class QuantChunks:
+class QuantChunks(NamedTuple):
     """Chunks of quantization blocks: the model of their type, and the classes of their columns."""
 
     schema: QuantSchema
@@ -157,11 +156,13 @@ class QuantChunks:
     columns: bytes | None
     row_blocks: int
 
-    transform: ClassVar[Transform] = Transform.QUANT
+    @property
+    def transform(self) -> Transform:
+        return Transform.QUANT
 
     def renumbered(self, by: int) -> QuantChunks:
         """As in ``ChunkModel``."""
-        return replace(self, tables=tuple(table + by for table in self.tables))
+        return self._replace(tables=tuple(table + by for table in self.tables))
 
     def encode(self, data: Buffer) -> list[CodedStream] | None:
         """As in ``ChunkModel``."""
@@ -181,8 +182,7 @@ class QuantChunks:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class ValuesChunks:
+class ValuesChunks(NamedTuple):
     """Chunks of plain numbers; every ``segment`` numbers choose a context."""
 
     layout: int
@@ -190,11 +190,13 @@ class ValuesChunks:
     model: _core.ValuesModel
     segment: int
 
-    transform: ClassVar[Transform] = Transform.VALUES
+    @property
+    def transform(self) -> Transform:
+        return Transform.VALUES
 
     def renumbered(self, by: int) -> ValuesChunks:
         """As in ``ChunkModel``."""
-        return replace(self, tables=tuple(table + by for table in self.tables))
+        return self._replace(tables=tuple(table + by for table in self.tables))
 
     def encode(self, data: Buffer) -> list[CodedStream] | None:
         """As in ``ChunkModel``."""

@@ -7,7 +7,6 @@ import io
 import math
 import random
 import tempfile
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -280,7 +279,7 @@ def test_numbers_decode_whatever_model_was_tried(
 ) -> None:
     source, model, tables = _values(dtype, contexts)
     data = _made(kind, source, FORMS[dtype].width, count, draw)
-    _check_model(replace(model, segment=32 * segment), tables, data, BY_ID[model.layout], effort)
+    _check_model(model._replace(segment=32 * segment), tables, data, BY_ID[model.layout], effort)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -299,10 +298,10 @@ def test_layouts_that_the_transforms_do_not_know() -> None:
             modeled.decode(Transform.QUANT, layout, streams, tables, memoryview(bytearray(layout.block)))
     # A model of this alphabet can serve the type, but the streams cannot be its.
     with pytest.raises(ChunkError):
-        decoded(replace(model, layout=BY_NAME["Q4_0"].wire_id), streams, tables, size // 34 * 18)
+        decoded(model._replace(layout=BY_NAME["Q4_0"].wire_id), streams, tables, size // 34 * 18)
     values, streams, tables, size = _values_case()
     for layout in (BY_NAME["Q8_0"], BY_NAME["float8"], BY_NAME["planes4"]):
         with pytest.raises(ChunkError, match="the values transform does not know"):
             modeled.decode(Transform.VALUES, layout, streams, tables, memoryview(bytearray(layout.block)))
     with pytest.raises(ChunkError, match="numbers of another size"):
-        decoded(replace(values, layout=BY_NAME["float2"].wire_id), streams, tables, size)
+        decoded(values._replace(layout=BY_NAME["float2"].wire_id), streams, tables, size)
