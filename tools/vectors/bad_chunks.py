@@ -195,7 +195,14 @@ def _codecs() -> list[Broken]:
         cases.add(f"codec-{name}", error, reason, coded(nth(1), payload))
 
     planes = [zstd(bytes(128)) for _ in range(3)]
-    for codec in (2, 255):
+    for codec, name in ((2, "rans"), (3, "lanes")):
+        add(
+            f"{name}-misplaced",
+            f"a stream of a split chunk by {name}",
+            Stream(codec, bytes(128), 128),
+            *planes,
+        )
+    for codec in (4, 255):
         add(
             str(codec),
             f"codec {codec} is unknown",
