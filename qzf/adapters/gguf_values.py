@@ -13,10 +13,9 @@ say it, or the catalog should not hold it:
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass, field
 from typing import Any, Final
-
-import numpy as np
 
 from qzf import limits
 from qzf.adapters.gguf_cursor import Cursor
@@ -45,18 +44,31 @@ TYPE_NAMES: Final = {
     12: "float64",
 }
 
-#: numpy dtypes of the types of fixed size. A bool is true unless it is 0, as gguf.cpp has it.
-_DTYPES: Final = {
-    number: np.dtype(name).newbyteorder("<")
-    for number, name in TYPE_NAMES.items()
-    if number not in (STRING, ARRAY)
+#: Codes of ``struct`` for the types of fixed size. A bool is true unless it is 0, as gguf.cpp has it.
+_CODES: Final = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    UINT32: "I",
+    5: "i",
+    FLOAT32: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
 }
+_WIDTHS: Final = {number: struct.calcsize(f"<{code}") for number, code in _CODES.items()}
+_FLOAT: Final = struct.Struct("<f")
+#: What is as large as this rounds to no float32; what is smaller than the other has fewer digits.
+_TOO_LARGE: Final = (2 - 2**-24) * 2.0**127
+_SUBNORMAL: Final = 2.0**-126
 
 #: What tensors of such numbers have for a dtype; strings have a name that no tensor has.
 _TENSOR_DTYPES: Final = {
-    number: "BOOL" if name == "bool" else f"{name[0].upper()}{_DTYPES[number].itemsize * 8}"
+    number: "BOOL" if name == "bool" else f"{name[0].upper()}{8 * _WIDTHS[number]}"
     for number, name in TYPE_NAMES.items()
-    if number in _DTYPES
+    if number in _WIDTHS
 } | {STRING: "STRING"}
 
 #: Fewest bytes of an element: a string's length; an array's element type and length.
@@ -85,8 +97,7 @@ class ValueReader:
             return self._string(what)
         if number == ARRAY:
             return self._array(what, depth=1)
-        dtype = _DTYPES[number]
-        return _plain(np.frombuffer(self.cursor.take(dtype.itemsize, what), dtype))[0]
+        return self._numbers(number, 1, what)[0]
 
     def type_number(self, what: str) -> int:
         """Read a value type and check that there is one of that number."""
@@ -107,8 +118,7 @@ class ValueReader:
         of = self.type_number(f"an element of {what}")
         start = self.cursor.at
         count = self.cursor.u64(f"the length of {what}")
-        dtype = _DTYPES.get(of)
-        smallest = dtype.itemsize if dtype else _STRING_BYTES if of == STRING else _ARRAY_BYTES
+        smallest = _WIDTHS.get(of, _STRING_BYTES if of == STRING else _ARRAY_BYTES)
         if count * smallest > self.cursor.remaining:
             raise self.cursor.error(
                 f"{what} has {count} elements of at least {smallest} bytes, "
@@ -117,8 +127,8 @@ class ValueReader:
             )
         inline, begin = self._inline(count * smallest, count <= limits.METADATA_MAX_ARRAY), self.cursor.at
         stops: list[int] = []
-        if dtype is not None:
-            values = self._fixed(dtype, count, what, inline)
+        if of in _WIDTHS:
+            values = self._fixed(of, count, what, inline)
         elif of == STRING:
             values = self._string_array(count, what, inline, start, stops)
         else:
@@ -131,11 +141,19 @@ class ValueReader:
             self.arrays.append(ArraySpec(extent, _TENSOR_DTYPES[of], tuple(stops)))
         return {"type": "array", "of": TYPE_NAMES[of], "length": count}
 
-    def _fixed(self, dtype: np.dtype[Any], count: int, what: str, inline: bool) -> list[Any]:
+    def _fixed(self, number: int, count: int, what: str, inline: bool) -> list[Any]:
         if not inline:
-            self.cursor.skip(count * dtype.itemsize, what)
+            self.cursor.skip(count * _WIDTHS[number], what)
             return []
-        return _plain(np.frombuffer(self.cursor.take(count * dtype.itemsize, what), dtype))
+        return self._numbers(number, count, what)
+
+    def _numbers(self, number: int, count: int, what: str) -> list[Any]:
+        """Read numbers of the type ``number``, as JSON can say them."""
+        data = self.cursor.take(count * _WIDTHS[number], what)
+        values: list[Any] = list(struct.unpack(f"<{count}{_CODES[number]}", data))
+        if number == FLOAT32:
+            return [_shortest(value) for value in values]
+        return [value if math.isfinite(value) else str(value) for value in values]
 
     def _string_array(self, count: int, what: str, inline: bool, start: int, stops: list[int]) -> list[Any]:
         """Strings that are left out add to ``stops`` where some of them begin."""
@@ -176,11 +194,13 @@ class ValueReader:
         return True
 
 
-def _plain(values: np.ndarray[Any, np.dtype[Any]]) -> list[Any]:
-    """Turn numbers into Python ones that JSON can say."""
-    if values.dtype.kind != "f":
-        return list(values.tolist())
-    if values.dtype.itemsize == 4:
-        # numpy prints the shortest decimal that rounds to the same float32.
-        values = values.astype(np.str_).astype(np.float64)
-    return [value if math.isfinite(value) else str(value) for value in values.tolist()]
+def _shortest(value: float) -> float | str:
+    """The shortest decimal that rounds to a float32 (of a few powers of two one digit more); or its name."""
+    if not math.isfinite(value):
+        return str(value)
+    packed = _FLOAT.pack(value)
+    for digits in range(6 if abs(value) >= _SUBNORMAL else 1, 9):
+        decimal = float(f"{value:.{digits}g}")
+        if abs(decimal) < _TOO_LARGE and _FLOAT.pack(decimal) == packed:
+            return decimal
+    return float(f"{value:.9g}")
