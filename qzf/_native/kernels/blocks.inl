@@ -146,8 +146,11 @@ inline void split_planes(const uint8_t* packed, uint8_t* codes) {
 }
 
 inline void split_q5_bits(const uint8_t* mask, uint8_t* __restrict codes) {
-  const uint32_t bits = load32(mask);
-  for (size_t l = 0; l < 32; ++l) codes[l] = byte(codes[l] | (bits >> l & 1u) << 4);
+  const Bytes16 bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  for (size_t half = 0; half < 2; ++half) {
+    const Bytes16 set = reinterpret_cast<Bytes16>((spread(mask + 2 * half) & bits) != 0);
+    store(codes + 16 * half, load(codes + 16 * half) | (set & 16));
+  }
 }
 
 inline void split_q3k(const uint8_t* b, uint8_t* __restrict codes) {
@@ -174,7 +177,8 @@ inline void split_q6k(const uint8_t* b, uint8_t* codes) {
   }
 }
 
-void split_block(Block type, const uint8_t* b, size_t i, const BlockScales& s, uint8_t* __restrict codes) {
+template <Block type>
+inline void split_block(const uint8_t* b, size_t i, const BlockScales& s, uint8_t* __restrict codes) {
   const auto number = [&](size_t k, size_t at) { s.numbers[k][i] = load16(b + at); };
   switch (type) {
     case Block::kQ4_0:
@@ -242,29 +246,33 @@ void split_block(Block type, const uint8_t* b, size_t i, const BlockScales& s, u
   }
 }
 
-void split(const BlockShape& shape, const uint8_t* blocks, size_t n, const BlockScales& scales,
-           uint8_t* codes) noexcept {
+template <Block type>
+void split_all(const BlockShape& shape, const uint8_t* blocks, size_t n, const BlockScales& scales,
+               uint8_t* codes) {
   for (size_t i = 0; i < n; ++i) {
-    split_block(shape.type, blocks + i * shape.size, i, scales, codes + i * shape.codes);
+    split_block<type>(blocks + i * shape.size, i, scales, codes + i * shape.codes);
   }
 }
 
-void split_low(unsigned bits, size_t elements, size_t lanes, uint8_t* codes, uint8_t* low) noexcept {
-  for (size_t lane = 0; lane < lanes; ++lane, codes += elements) {
-    if (bits == 4) {
-      const Bytes16 first = load(codes), second = load(codes + 16);
-      store(low, (first & 15) | second << 4);
-      store(codes, first >> 4);
-      store(codes + 16, second >> 4);
-      low += 16;
-      continue;
-    }
-    for (size_t i = 0; i < elements; i += 16) {
-      const Bytes16 all = load(codes + i);
-      const Words2 odd = reinterpret_cast<Words2>(all & 1);
-      for (size_t k = 0; k < 2; ++k) *low++ = byte(static_cast<unsigned>(odd[k] * 0x0102040810204080ull >> 56));
-      store(codes + i, all >> 1);
-    }
+void split(const BlockShape& shape, const uint8_t* blocks, size_t n, const BlockScales& scales,
+           uint8_t* codes) noexcept {
+  const auto as = [&](auto all) { all(shape, blocks, n, scales, codes); };
+  switch (shape.type) {
+    case Block::kQ4_0:
+    case Block::kIQ4NL: return as(split_all<Block::kQ4_0>);
+    case Block::kQ4_1: return as(split_all<Block::kQ4_1>);
+    case Block::kQ5_0: return as(split_all<Block::kQ5_0>);
+    case Block::kQ5_1: return as(split_all<Block::kQ5_1>);
+    case Block::kQ8_0: return as(split_all<Block::kQ8_0>);
+    case Block::kQ2K: return as(split_all<Block::kQ2K>);
+    case Block::kQ3K: return as(split_all<Block::kQ3K>);
+    case Block::kQ4K: return as(split_all<Block::kQ4K>);
+    case Block::kQ5K: return as(split_all<Block::kQ5K>);
+    case Block::kQ6K: return as(split_all<Block::kQ6K>);
+    case Block::kIQ4XS: return as(split_all<Block::kIQ4XS>);
+    case Block::kTQ2_0: return as(split_all<Block::kTQ2_0>);
+    case Block::kMXFP4: return as(split_all<Block::kMXFP4>);
+    case Block::kNVFP4: return as(split_all<Block::kNVFP4>);
   }
 }
 

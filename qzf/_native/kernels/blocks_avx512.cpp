@@ -1,4 +1,10 @@
 // The kernels of blocks.h, compiled for this file's instruction set.
+#ifdef QZF_SIMDE  // the test program can emulate AVX-512
+#include "tests/simde_avx512.h"
+#else
+#include <immintrin.h>
+#endif
+
 #include <cstring>
 
 #include "kernels/blocks.h"
@@ -7,8 +13,21 @@ namespace qzf {
 namespace {
 #include "kernels/blocks.inl"
 #include "kernels/blocks_merge.inl"
+
+inline uint32_t odd16(const uint8_t* codes) {
+  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+  return static_cast<uint32_t>(_mm_movemask_epi8(_mm_slli_epi16(v, 7)));
+}
+
+inline uint32_t equal32(const uint8_t* codes, uint8_t code) {
+  const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  return static_cast<uint32_t>(
+      _mm256_movemask_epi8(_mm256_cmpeq_epi8(v, _mm256_set1_epi8(static_cast<char>(code)))));
+}
+
+#include "kernels/blocks_encode.inl"
 }  // namespace
 
-const BlocksKernels kBlocksAvx512 = {split, merge, split_low, logs, index};
+const BlocksKernels kBlocksAvx512 = {split, merge, split_low, take_extrema, logs, index};
 
 }  // namespace qzf

@@ -152,6 +152,10 @@ void QuantScratch::resize(const QuantSchema& schema, size_t n) {
   mins.resize(n * schema.mins);
   symbols.resize(n * std::max({1u, schema.scales, schema.mins}));
   contexts.resize(n * std::max(1u, schema.mins));
+  second.resize(n);
+  for (auto& each : ranks) each.resize(n);
+  rank_bits.resize(n);
+  places.resize(schema.extrema != 0 ? lanes : 0);
   logs.resize(lanes);
   min_logs.resize(lanes);
   index.resize(lanes);

@@ -15,6 +15,9 @@ struct QuantScratch {
   std::vector<std::uint8_t> scales, mins;
   std::vector<std::uint8_t> symbols, contexts, packed;
   std::vector<std::uint8_t> records, highs, codes;
+  std::vector<std::uint8_t> second, ranks[2], rank_bits;  // encoding: contexts, symbols and low bits
+  std::vector<std::uint8_t> exceptions[2], heads, tails, rest, room;
+  std::vector<std::uint16_t> words, places;
   std::vector<std::uint16_t> logs, min_logs, means;
   std::vector<std::uint8_t> keys, index;
   std::vector<std::uint32_t> order, counts;
@@ -22,7 +25,13 @@ struct QuantScratch {
   std::vector<const std::uint8_t*> classes;
 
   void resize(const QuantSchema& schema, std::size_t n);
-  BlockScales fields() { return {{numbers[0].data(), numbers[1].data()}, scales.data(), mins.data()}; }
+  // The fields from block `first` on.
+  BlockScales fields(const QuantSchema& schema, std::size_t first = 0) {
+    return {{numbers[0].data() + (schema.numbers > 0 ? first : 0),
+             numbers[1].data() + (schema.numbers > 1 ? first : 0)},
+            scales.data() + first * schema.scales,
+            mins.data() + first * schema.mins};
+  }
 };
 
 // The thread's room, for the time of one call: a chunk far above the usual size leaves nothing behind.

@@ -108,7 +108,8 @@ Stream random_stream(Random& random, const std::vector<std::size_t>& lengths) {
     stream.sections.push_back(random_section(random, stream, n));
     most += n;
   }
-  qzf::RansWriter writer(most);
+  std::vector<std::uint16_t> room;
+  qzf::RansWriter writer(qzf::kRansScalar, room, most);
   for (std::size_t s = stream.sections.size(); s-- > 0;) {
     const Section& section = stream.sections[s];
     if (!writer.add(codes.data(), {section.contexts.data(), section.run}, section.symbols.data(),
@@ -116,7 +117,7 @@ Stream random_stream(Random& random, const std::vector<std::size_t>& lengths) {
       std::abort();  // all symbols have frequencies
     }
   }
-  stream.bytes = writer.finish();
+  writer.finish(stream.bytes);
   return stream;
 }
 

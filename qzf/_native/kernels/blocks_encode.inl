@@ -1,0 +1,55 @@
+// The rest of the kernels of blocks.h that only the encoder uses, included like blocks.inl and after two
+// functions of the instruction set's own:
+//
+//   uint32_t equal32(const uint8_t* codes, uint8_t code)   bit e says whether codes[e] is that code
+//   uint32_t odd16(const uint8_t* codes)                   bit e is the lowest bit of codes[e]
+
+void split_low(unsigned bits, size_t elements, size_t lanes, uint8_t* codes, uint8_t* low) noexcept {
+  if (bits == 4) {
+    for (size_t lane = 0; lane < lanes; ++lane, codes += 32, low += 16) {
+      const Bytes16 first = load(codes), second = load(codes + 16);
+      store(low, (first & 15) | second << 4);
+      store(codes, first >> 4);
+      store(codes + 16, second >> 4);
+    }
+    return;
+  }
+  for (size_t i = 0; i < lanes * elements; i += 16, low += 2) {
+    store16(low, static_cast<uint16_t>(odd16(codes + i)));
+    store(codes + i, load(codes + i) >> 1);
+  }
+}
+
+// --- extrema ------------------------------------------------------------------------------------------------
+
+template <Extrema kKind>
+bool take_extrema_of(const ExtremeCodes& want, const uint16_t* numbers, size_t n, uint8_t* codes,
+                     uint16_t* places) {
+  for (size_t lane = 0; lane < n; ++lane, codes += 32) {
+    const bool zero = (numbers[lane] & 0x7fff) == 0;
+    const uint32_t usual = equal32(codes, want.first[zero]);
+    const uint32_t other = kKind == Extrema::kOne ? 0 : equal32(codes, want.second[zero]);
+    const uint32_t found = kKind == Extrema::kSigned && usual == 0 ? other : usual;
+    if (found == 0) return false;
+    const unsigned place = static_cast<unsigned>(__builtin_ctz(found));
+    codes[place] = codes[31];
+    if (kKind == Extrema::kSigned) codes[31] = byte(place & 15);
+    places[lane] = static_cast<uint16_t>(place | (kKind == Extrema::kSigned && usual == 0 ? 32u : 0u));
+    if (kKind != Extrema::kTwo) continue;
+    const uint32_t left = ((other & ~(1u << place)) | other >> 31 << place) & 0x7fffffff;  // as codes are now
+    if (left == 0) return false;
+    const unsigned second = static_cast<unsigned>(__builtin_ctz(left));
+    codes[second] = codes[30];
+    places[lane] = static_cast<uint16_t>(place | second << 5);
+  }
+  return true;
+}
+
+bool take_extrema(const ExtremeCodes& want, const uint16_t* numbers, size_t n, uint8_t* codes,
+                  uint16_t* places) noexcept {
+  switch (want.kind) {
+    case Extrema::kOne: return take_extrema_of<Extrema::kOne>(want, numbers, n, codes, places);
+    case Extrema::kTwo: return take_extrema_of<Extrema::kTwo>(want, numbers, n, codes, places);
+    default: return take_extrema_of<Extrema::kSigned>(want, numbers, n, codes, places);
+  }
+}
