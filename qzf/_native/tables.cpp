@@ -138,6 +138,7 @@ void lanes_encoding(const uint8_t* rows, size_t alphabet, LanesCode& code) noexc
     code.start[s] = static_cast<uint8_t>(start);
     code.reciprocal[s] =
         code.frequency[s] == 0 ? 0 : ((1u << 24) + code.frequency[s] - 1) / code.frequency[s];
+    code.lower[s] = static_cast<uint16_t>(code.frequency[s] == 0 ? 0 : 0xffffu / code.frequency[s]);
     start += code.frequency[s];
   }
   for (size_t slot = 0; slot < 256; ++slot) {

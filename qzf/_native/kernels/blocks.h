@@ -92,6 +92,11 @@ struct BlocksKernels {
   // out[i] = (a[i] - b[i] + add) / 2^shift, rounded down, brought into 0 to most.
   void (*index)(const std::uint16_t* a, const std::uint16_t* b, std::int32_t add, unsigned shift,
                 std::uint8_t most, std::size_t n, std::uint8_t* out) noexcept;
+
+  // Adds |16 x code - center| to the sum of each code's column. A row has `row` lanes of 16 or 32 elements,
+  // and every lane a center, below 2^15.
+  void (*deviations)(const std::uint8_t* codes, std::size_t elements, const std::uint16_t* centers,
+                     std::size_t rows, std::size_t row, std::uint32_t* sums) noexcept;
 };
 
 extern const BlocksKernels kBlocksScalar;

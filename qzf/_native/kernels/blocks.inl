@@ -79,12 +79,12 @@ inline uint64_t transpose8(uint64_t x) {
 // --- scales of K-quants: 8 scales and 8 minima of 6 bits in 12 bytes -----------------------------------------
 
 inline void split_scales6(const uint8_t* packed, uint8_t* __restrict scales, uint8_t* __restrict mins) {
-  for (size_t j = 0; j < 4; ++j) {
-    scales[j] = packed[j] & 63;
-    mins[j] = packed[j + 4] & 63;
-    scales[j + 4] = byte((packed[j + 8] & 15u) | packed[j] >> 6 << 4);
-    mins[j + 4] = byte(packed[j + 8] >> 4 | packed[j + 4] >> 6 << 4);
-  }
+  const uint32_t a = load32(packed), b = load32(packed + 4), c = load32(packed + 8);
+  const uint32_t low4 = 0x0f0f0f0f, low6 = 0x3f3f3f3f, top2 = 0x30303030;
+  store32(scales, a & low6);
+  store32(mins, b & low6);
+  store32(scales + 4, (c & low4) | (a >> 2 & top2));
+  store32(mins + 4, (c >> 4 & low4) | (b >> 2 & top2));
 }
 
 inline void merge_scales6(const uint8_t* scales, const uint8_t* mins, uint8_t* __restrict packed) {
@@ -145,13 +145,8 @@ inline void split_planes(const uint8_t* packed, uint8_t* codes) {
   }
 }
 
-inline void split_q5_bits(const uint8_t* mask, uint8_t* __restrict codes) {
-  const Bytes16 bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-  for (size_t half = 0; half < 2; ++half) {
-    const Bytes16 set = reinterpret_cast<Bytes16>((spread(mask + 2 * half) & bits) != 0);
-    store(codes + 16 * half, load(codes + 16 * half) | (set & 16));
-  }
-}
+// 32 codes: 4 bits from a record, and above them one from a mask. Each instruction set has its own.
+inline void split_q5(const uint8_t* mask, const uint8_t* record, uint8_t* codes);
 
 inline void split_q3k(const uint8_t* b, uint8_t* __restrict codes) {
   for (size_t h = 0; h < 2; ++h) split_planes<32, 2, 4>(b + 32 + 32 * h, codes + 128 * h);
@@ -191,13 +186,11 @@ inline void split_block(const uint8_t* b, size_t i, const BlockScales& s, uint8_
       return split_planes<16, 4, 2>(b + 4, codes);
     case Block::kQ5_0:
       number(0, 0);
-      split_planes<16, 4, 2>(b + 6, codes);
-      return split_q5_bits(b + 2, codes);
+      return split_q5(b + 2, b + 6, codes);
     case Block::kQ5_1:
       number(0, 0);
       number(1, 2);
-      split_planes<16, 4, 2>(b + 8, codes);
-      return split_q5_bits(b + 4, codes);
+      return split_q5(b + 4, b + 8, codes);
     case Block::kQ8_0:
       number(0, 0);
       store(codes, load(b + 2) ^ 0x80);
@@ -249,8 +242,8 @@ inline void split_block(const uint8_t* b, size_t i, const BlockScales& s, uint8_
 template <Block type>
 void split_all(const BlockShape& shape, const uint8_t* blocks, size_t n, const BlockScales& scales,
                uint8_t* codes) {
-  for (size_t i = 0; i < n; ++i) {
-    split_block<type>(blocks + i * shape.size, i, scales, codes + i * shape.codes);
+  for (size_t i = 0; i < n; ++i, blocks += shape.size, codes += shape.codes) {
+    split_block<type>(blocks, i, scales, codes);
   }
 }
 

@@ -27,18 +27,18 @@ bool take_extrema_of(const ExtremeCodes& want, const uint16_t* numbers, size_t n
                      uint16_t* places) {
   for (size_t lane = 0; lane < n; ++lane, codes += 32) {
     const bool zero = (numbers[lane] & 0x7fff) == 0;
-    const uint32_t usual = equal32(codes, want.first[zero]);
-    const uint32_t other = kKind == Extrema::kOne ? 0 : equal32(codes, want.second[zero]);
-    const uint32_t found = kKind == Extrema::kSigned && usual == 0 ? other : usual;
+    const uint64_t usual = equal32(codes, want.first[zero]);
+    const uint64_t other = kKind == Extrema::kOne ? 0 : equal32(codes, want.second[zero]);
+    const uint64_t found = kKind == Extrema::kSigned ? usual | other << 32 : usual;
     if (found == 0) return false;
-    const unsigned place = static_cast<unsigned>(__builtin_ctz(found));
+    const unsigned any = static_cast<unsigned>(__builtin_ctzll(found)), place = any & 31;
     codes[place] = codes[31];
+    places[lane] = static_cast<uint16_t>(any);
     if (kKind == Extrema::kSigned) codes[31] = byte(place & 15);
-    places[lane] = static_cast<uint16_t>(place | (kKind == Extrema::kSigned && usual == 0 ? 32u : 0u));
     if (kKind != Extrema::kTwo) continue;
-    const uint32_t left = ((other & ~(1u << place)) | other >> 31 << place) & 0x7fffffff;  // as codes are now
+    const uint64_t left = ((other & ~(uint64_t{1} << place)) | other >> 31 << place) & 0x7fffffff;  // codes as now
     if (left == 0) return false;
-    const unsigned second = static_cast<unsigned>(__builtin_ctz(left));
+    const unsigned second = static_cast<unsigned>(__builtin_ctzll(left));
     codes[second] = codes[30];
     places[lane] = static_cast<uint16_t>(place | second << 5);
   }
@@ -51,5 +51,30 @@ bool take_extrema(const ExtremeCodes& want, const uint16_t* numbers, size_t n, u
     case Extrema::kOne: return take_extrema_of<Extrema::kOne>(want, numbers, n, codes, places);
     case Extrema::kTwo: return take_extrema_of<Extrema::kTwo>(want, numbers, n, codes, places);
     default: return take_extrema_of<Extrema::kSigned>(want, numbers, n, codes, places);
+  }
+}
+
+// --- statistics ---------------------------------------------------------------------------------------------
+
+template <size_t kElements>
+void add_deviations(const uint8_t* codes, const uint16_t* centers, size_t rows, size_t row, uint32_t* __restrict sums) {
+  for (size_t r = 0; r < rows; ++r) {
+    for (size_t lane = 0; lane < row; ++lane, codes += kElements) {
+      const int center = *centers++;
+      uint32_t* to = sums + lane * kElements;
+      for (size_t e = 0; e < kElements; ++e) {
+        const int from = 16 * codes[e] - center;
+        to[e] += static_cast<uint32_t>(from < 0 ? -from : from);
+      }
+    }
+  }
+}
+
+void deviations(const uint8_t* codes, size_t elements, const uint16_t* centers, size_t rows, size_t row,
+                uint32_t* sums) noexcept {
+  if (elements == 16) {
+    add_deviations<16>(codes, centers, rows, row, sums);
+  } else {
+    add_deviations<32>(codes, centers, rows, row, sums);
   }
 }

@@ -8,6 +8,15 @@ namespace {
 #include "kernels/blocks.inl"
 #include "kernels/blocks_merge.inl"
 
+inline void split_q5(const uint8_t* mask, const uint8_t* record, uint8_t* codes) {
+  const Bytes16 bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128}, v = load(record);
+  const auto high = [&](size_t at) {
+    return reinterpret_cast<Bytes16>((spread(mask + at) & bits) != 0) & 16;
+  };
+  store(codes, (v & 15) | high(0));
+  store(codes + 16, v >> 4 | high(2));
+}
+
 // One bit of each byte, the lowest, together.
 inline uint32_t odd16(Bytes16 v) {
   const Words2 odd = reinterpret_cast<Words2>(v & 1);
@@ -24,6 +33,6 @@ inline uint32_t equal32(const uint8_t* codes, uint8_t code) {
 #include "kernels/blocks_encode.inl"
 }  // namespace
 
-const BlocksKernels kBlocksScalar = {split, merge, split_low, take_extrema, logs, index};
+const BlocksKernels kBlocksScalar = {split, merge, split_low, take_extrema, logs, index, deviations};
 
 }  // namespace qzf

@@ -187,7 +187,7 @@ QZF_INLINE void encode_step(__m512i& state, const Entries& entries, uint16_t*& w
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(words),
                       _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(emit, state)));
   words += _mm_popcnt_u32(emit);
-  const __m512i x = _mm512_mask_srli_epi32(state, emit, state, 16);
+  const __m512i x = _mm512_mask_mov_epi32(state, emit, _mm512_srli_epi32(state, 16));
   const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(x, entries.reciprocals), 32);
   const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(entries.reciprocals, 32));
   const __m512i quotient = _mm512_mask_mov_epi32(even, 0xaaaa, odd);

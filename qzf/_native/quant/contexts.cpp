@@ -21,7 +21,7 @@ void min_contexts(const Isa& isa, const QuantModel& model, size_t n, QuantScratc
               static_cast<uint16_t>(s.numbers[1][i] & 0x7fff));
   }
   isa.blocks->index(s.logs.data(), divisors, 4096, 7, 127, n * lanes, s.index.data());
-  map_index(model.min_contexts, s.index.data(), n * lanes, s.contexts.data());
+  isa.counts->look_up(model.min_contexts, s.index.data(), n * lanes, s.contexts.data());
 }
 
 bool columns_fit(const QuantModel& model, const ColumnClasses& columns, size_t row_blocks) {

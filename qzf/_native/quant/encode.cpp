@@ -37,33 +37,37 @@ void append_exception(std::vector<uint8_t>& out, size_t place, unsigned pattern)
 }
 
 // Ranks of n numbers as symbols and low bits; what differs from the value of its rank is an exception. What
-// the context has no frequency for becomes one too.
-template <bool kEach>
+// the context has no frequency for becomes one too. Everything is looked up through locals, as the bytes that
+// are written might be anything.
+template <bool kEach, bool kList>
 void rank_numbers(const QuantModel& model, size_t k, const uint8_t* contexts, size_t n, QuantScratch& s) {
   const NumberCode& code = model.numbers[k];
-  const uint16_t *numbers = s.numbers[k].data(), *ranks = code.ranks.data();
+  const uint16_t *numbers = s.numbers[k].data(), *ranks = code.ranks.data(), *values = code.values.data();
+  const RansCode* codes = model.rans_codes.data();
   uint8_t *symbols = s.ranks[k].data(), *low = s.rank_bits.data();
   const size_t count = code.count();
+  const unsigned shift = code.shift, mask = (1u << shift) - 1, base = code.base;
   for (size_t i = 0; i < n; ++i) {
-    uint32_t rank = ranks[numbers[i]];
+    const uint16_t number = numbers[i];
     const size_t context = kEach ? contexts[i] : 0;
-    if (model.rans_codes[context].symbols[rank >> code.shift].frequency == 0)
-      rank = uint32_t{model.commonest[context]} << code.shift;
+    uint32_t rank = ranks[number];
+    if (codes[context].symbols[rank >> shift].frequency == 0)
+      rank = uint32_t{model.commonest[context]} << shift;
     if (rank >= count) rank = 0;  // the list is shorter; without a frequency, coding fails
-    symbols[i] = static_cast<uint8_t>(rank >> code.shift);
-    low[i] = static_cast<uint8_t>(rank & ((1u << code.shift) - 1));
-    if (code.value(rank) != numbers[i]) append_exception(s.exceptions[k], i, numbers[i]);
+    symbols[i] = static_cast<uint8_t>(rank >> shift);
+    low[i] = static_cast<uint8_t>(rank & mask);
+    if ((kList ? values[rank] : base + rank) != number) append_exception(s.exceptions[k], i, number);
   }
 }
 
 // The tails: row_blocks and counts of exceptions, low bits of the ranks, exceptions.
 void write_number(const QuantModel& model, size_t k, const uint8_t* contexts, size_t n, QuantScratch& s) {
   const unsigned shift = model.numbers[k].shift;
-  if (contexts != nullptr) {
-    rank_numbers<true>(model, k, contexts, n, s);
-  } else {
-    rank_numbers<false>(model, k, contexts, n, s);
-  }
+  const bool list = !model.numbers[k].values.empty();
+  const auto rank = contexts != nullptr ? list ? rank_numbers<true, true> : rank_numbers<true, false>
+                    : list              ? rank_numbers<false, true>
+                                        : rank_numbers<false, false>;
+  rank(model, k, contexts, n, s);
   const size_t at = s.tails.size(), size = packed_size(n, shift);
   s.tails.resize(at + size + kPackAhead);
   pack_bits([&](size_t i) { return s.rank_bits[i]; }, n, shift, s.tails.data() + at);
