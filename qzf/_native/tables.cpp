@@ -7,6 +7,7 @@ namespace qzf {
 using std::size_t;
 using std::uint16_t;
 using std::uint32_t;
+using std::uint64_t;
 using std::uint8_t;
 
 // --- rans
@@ -38,6 +39,7 @@ void rans_encoding(const uint16_t* frequencies, RansCode& code) noexcept {
     const uint32_t frequency = frequencies[s];
     const uint32_t reciprocal = frequency == 0 ? 0 : ~uint32_t{0} / frequency;
     code.symbols[s] = {reciprocal, static_cast<uint16_t>(frequency), static_cast<uint16_t>(start)};
+    code.exact[s] = frequency < 2 ? 0 : ~uint64_t{0} / frequency + 1;
     start += frequency;
   }
 }

@@ -31,6 +31,7 @@ struct alignas(8) RansSymbol {
 };
 struct RansCode {
   RansSymbol symbols[256];
+  std::uint64_t exact[256];  // x / frequency = x * exact >> 64, but for frequency 1, where it is 0
 };
 
 constexpr std::size_t kRansAhead = 16;  // words

@@ -202,9 +202,17 @@ __m512i descending(__m512i v) {
   return _mm512_permutexvar_epi32(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), v);
 }
 
-// Symbols below their contexts, 16 bits each.
-void join(const uint8_t* symbols, const uint8_t* contexts, uint16_t* both) {
-  for (size_t i = 0; i < kRansLanes; ++i) both[i] = static_cast<uint16_t>(symbols[i] | contexts[i] << 8);
+// Places of the symbols of 32 lanes among the entries of all contexts.
+constexpr size_t kCodeEntries = sizeof(RansCode) / sizeof(RansSymbol);
+void join(const uint8_t* symbols, const uint8_t* contexts, uint32_t* places) {
+  const __m512i each = _mm512_set1_epi32(kCodeEntries);
+  const auto sixteen = [](const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  };
+  for (size_t i = 0; i < kRansLanes; i += 16) {
+    const __m512i first = _mm512_mullo_epi32(sixteen(contexts + i), each);
+    _mm512_store_si512(places + i, _mm512_add_epi32(first, sixteen(symbols + i)));
+  }
 }
 
 template <bool kEach>
@@ -215,10 +223,10 @@ uint16_t* encode_rows(uint32_t* states, const RansCode* codes, const RansContext
   for (size_t row = rows; row-- > 0;) {
     const uint8_t* ours = symbols + row * kRansLanes;
     if (kEach) {
-      alignas(64) uint16_t both[kRansLanes];
-      join(ours, contexts.contexts + row * kRansLanes, both);
-      encode_step(high, entries_of(codes->symbols, both + 16), words, missing);
-      encode_step(low, entries_of(codes->symbols, both), words, missing);
+      alignas(64) uint32_t places[kRansLanes];
+      join(ours, contexts.contexts + row * kRansLanes, places);
+      encode_step(high, entries_of(codes->symbols, places + 16), words, missing);
+      encode_step(low, entries_of(codes->symbols, places), words, missing);
     } else {
       const RansSymbol* code = codes[contexts.contexts[row * kRansLanes / contexts.run]].symbols;
       encode_step(high, entries_of(code, ours + 16), words, missing);

@@ -7,6 +7,7 @@ namespace {
 using std::size_t;
 using std::uint16_t;
 using std::uint32_t;
+using std::uint64_t;
 using std::uint8_t;
 
 // One row: up to 32 symbols. kChecked: words may run out within it.
@@ -62,6 +63,7 @@ uint16_t* encode_row(uint32_t* states, const RansCode* codes, const uint8_t* con
   for (size_t lane = n; lane-- > 0;) {
     if (kEach) code = codes + contexts[lane];
     const RansSymbol symbol = code->symbols[symbols[lane]];
+    const uint64_t exact = code->exact[symbols[lane]];
     const uint32_t frequency = symbol.frequency;
     missing |= frequency == 0;
     uint32_t x = states[lane];
@@ -69,8 +71,8 @@ uint16_t* encode_row(uint32_t* states, const RansCode* codes, const uint8_t* con
     *words = static_cast<uint16_t>(x);
     words += emit;
     x >>= emit ? 16 : 0;
-    uint32_t quotient = static_cast<uint32_t>(std::uint64_t{x} * symbol.reciprocal >> 32);
-    quotient += x - quotient * frequency >= frequency;
+    const uint32_t product = static_cast<uint32_t>(static_cast<unsigned __int128>(exact) * x >> 64);
+    const uint32_t quotient = exact == 0 ? x : product;
     states[lane] = quotient * (uint32_t{kRansSlots} - frequency) + x + symbol.start;
   }
   return missing ? nullptr : words;
