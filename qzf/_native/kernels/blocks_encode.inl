@@ -62,6 +62,9 @@ void add_deviations(const uint8_t* codes, const uint16_t* centers, size_t rows, 
     for (size_t lane = 0; lane < row; ++lane, codes += kElements) {
       const int center = *centers++;
       uint32_t* to = sums + lane * kElements;
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 1  // else the loop of 16 becomes statements before it could become vectors
+#endif
       for (size_t e = 0; e < kElements; ++e) {
         const int from = 16 * codes[e] - center;
         to[e] += static_cast<uint32_t>(from < 0 ? -from : from);
