@@ -10,6 +10,6 @@ cmake -S "$(dirname "$0")/../qzf/_native" -B "$build" -DQZF_TESTS=ON -DQZF_WERRO
   -DQZF_SANITIZE=address,undefined
 cmake --build "$build" --parallel
 "$build/kernels_test" "$@"
-for program in lanes_test rans_test chunks_test strings_test; do
+for program in lanes_test rans_test encode_test chunks_test strings_test; do
   "$build/$program" 1
 done

@@ -13,6 +13,6 @@ cmake -S "$(dirname "$0")/../qzf/_native" -B "$build" -DQZF_TESTS=ON -DQZF_WERRO
   -DCMAKE_EXE_LINKER_FLAGS=-static
 cmake --build "$build" --parallel
 "$qemu" "$build/kernels_test" "$@"
-for program in lanes_test rans_test chunks_test strings_test; do
+for program in lanes_test rans_test encode_test chunks_test strings_test; do
   "$qemu" "$build/$program" 1
 done

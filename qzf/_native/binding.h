@@ -65,8 +65,11 @@ void bind_values(nb::module_& m);
 
 inline Span span(const Buffer& buffer) { return {buffer.data(), buffer.size()}; }
 
+inline nb::bytes to_bytes(const Span& data) {
+  return nb::bytes(reinterpret_cast<const char*>(data.data), data.size);
+}
 inline nb::bytes to_bytes(const std::vector<std::uint8_t>& data) {
-  return nb::bytes(reinterpret_cast<const char*>(data.data()), data.size());
+  return to_bytes({data.data(), data.size()});
 }
 
 }  // namespace qzf

@@ -4,6 +4,7 @@
 
 #include "binding.h"
 #include "quant/chunk.h"
+#include "quant/lanes_order.h"
 
 namespace qzf {
 namespace {
@@ -57,11 +58,12 @@ nb::object encode(QuantModel& model, nb::handle columns, nb::handle src, std::si
   const Buffer from(src, Buffer::Access::kRead);
   const std::size_t n = blocks_of(model.schema, from);
   model.prepare_encoding();  // under the GIL, so only once
-  QuantEncoded streams;
+  const QuantLease lease;
+  QuantStreams streams;
   bool ok;
   {
     const nb::gil_scoped_release unlocked;
-    ok = quant_encode(isa, model, classes.span(), from.data(), n, row_blocks, streams);
+    ok = quant_encode(isa, model, classes.span(), from.data(), n, row_blocks, lease, streams);
   }
   if (!ok) return nb::none();
   return nb::make_tuple(to_bytes(streams.heads), to_bytes(streams.tails), to_bytes(streams.codes),

@@ -29,6 +29,29 @@ inline const std::uint8_t* padded(std::vector<std::uint8_t>& room, const std::ui
   return room.data();
 }
 
+constexpr std::size_t kPackAhead = 8;
+
+// Packs n values of at most 12 bits, value(i) each; writes up to kPackAhead bytes more than packed_size.
+template <class Value>
+void pack_bits(Value value, std::size_t n, unsigned bits, std::uint8_t* out) {
+  std::uint64_t held = 0;
+  unsigned count = 0;
+  const auto put = [&](std::uint64_t some, unsigned more) {
+    held |= some << count;
+    count += more;
+    std::memcpy(out, &held, sizeof held);
+    out += count / 8;
+    held >>= count & ~7u;
+    count &= 7;
+  };
+  const auto at = [&](std::size_t i) { return static_cast<std::uint64_t>(value(i)); };
+  std::size_t i = 0;
+  for (; i + 4 <= n; i += 4) {
+    put(at(i) | at(i + 1) << bits | (at(i + 2) | at(i + 3) << bits) << 2 * bits, 4 * bits);
+  }
+  for (; i < n; ++i) put(at(i), bits);
+}
+
 // Appends values, in whole bytes once it is finished.
 class BitWriter {
  public:

@@ -57,11 +57,13 @@ X86Features x86_features() {
 #endif  // QZF_X86
 
 std::vector<Isa> find_isas() {
-  std::vector<Isa> found = {
-      {"scalar", &kFieldsScalar, &kBlocksScalar, &kLanesScalar, &kRansScalar, &kNumbersScalar}};
+  std::vector<Isa> found = {{"scalar", &kFieldsScalar, &kBlocksScalar, &kLanesScalar, &kCountsScalar,
+                             &kRansScalar, &kNumbersScalar}};
 #if defined(QZF_X86)
   const X86Features has = x86_features();
-  if (has.avx2) found.push_back({"avx2", &kFieldsAvx2, &kBlocksAvx2, &kLanesAvx2, &kRansAvx2, &kNumbersAvx2});
+  if (has.avx2)
+    found.push_back(
+        {"avx2", &kFieldsAvx2, &kBlocksAvx2, &kLanesAvx2, &kCountsScalar, &kRansAvx2, &kNumbersAvx2});
 #ifdef QZF_SIMDE
   const bool avx512 = true;
 #else
@@ -69,14 +71,16 @@ std::vector<Isa> find_isas() {
 #endif
   // The first processors with AVX-512 (Skylake-X) lack the byte permutations that the lanes need.
 #ifdef QZF_SIMDE
-  const LanesKernels* lanes = &kLanesAvx512;
+  const bool vbmi2 = true;
 #else
-  const LanesKernels* lanes = has.vbmi2 ? &kLanesAvx512 : &kLanesAvx2;
+  const bool vbmi2 = has.vbmi2;
 #endif
+  const LanesKernels* lanes = vbmi2 ? &kLanesAvx512 : &kLanesAvx2;
+  const CountsKernels* counts = vbmi2 ? &kCountsAvx512 : &kCountsScalar;
   if (avx512)
-    found.push_back({"avx512", &kFieldsAvx512, &kBlocksAvx512, lanes, &kRansAvx512, &kNumbersAvx512});
+    found.push_back({"avx512", &kFieldsAvx512, &kBlocksAvx512, lanes, counts, &kRansAvx512, &kNumbersAvx512});
 #elif defined(QZF_NEON)
-  found.push_back({"neon", &kFieldsNeon, &kBlocksScalar, &kLanesNeon, &kRansNeon,
+  found.push_back({"neon", &kFieldsNeon, &kBlocksScalar, &kLanesNeon, &kCountsScalar, &kRansNeon,
                    &kNumbersNeon});  // every 64-bit ARM has it
 #endif
   return found;

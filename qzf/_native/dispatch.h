@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/blocks.h"
+#include "kernels/counts.h"
 #include "kernels/fields.h"
 #include "kernels/lanes.h"
 #include "kernels/numbers.h"
@@ -17,6 +18,7 @@ struct Isa {
   const FieldsKernels* fields;
   const BlocksKernels* blocks;
   const LanesKernels* lanes;
+  const CountsKernels* counts;
   const RansKernels* rans;
   const NumbersKernels* numbers;
 };

@@ -37,75 +37,37 @@ void rans_encoding(const uint16_t* frequencies, RansCode& code) noexcept {
   uint32_t start = 0;
   for (size_t s = 0; s < 256; ++s) {
     const uint32_t frequency = frequencies[s];
-    code.frequency[s] = static_cast<uint16_t>(frequency);
-    code.start[s] = static_cast<uint16_t>(start);
-    code.reciprocal[s] = frequency < 2 ? 0 : ~uint64_t{0} / frequency + 1;
+    const uint32_t reciprocal = frequency == 0 ? 0 : ~uint32_t{0} / frequency;
+    code.symbols[s] = {reciprocal, static_cast<uint16_t>(frequency), static_cast<uint16_t>(start)};
+    code.exact[s] = frequency < 2 ? 0 : ~uint64_t{0} / frequency + 1;
     start += frequency;
   }
-  code.commonest = static_cast<uint8_t>(std::max_element(frequencies, frequencies + 256) - frequencies);
 }
 
-RansWriter::RansWriter(size_t most) {
+RansWriter::RansWriter(const RansKernels& kernels, std::vector<uint16_t>& room, size_t most)
+    : kernels_(kernels) {
   std::fill(std::begin(states_), std::end(states_), kRansLow);
-  words_.reserve(most);
+  room.resize(most + kRansAhead);  // at most one word a symbol
+  words_ = end_ = room.data();
 }
-
-namespace {
-
-// A row of up to 32 symbols, the last one first. With kEach each has a context, and else they have one.
-// Returns the end of the words, or null where a symbol has no frequency.
-template <bool kEach>
-uint16_t* add_row(uint32_t* states, const RansCode* codes, const uint8_t* contexts, const uint8_t* symbols,
-                  size_t n, uint16_t* words) {
-  const RansCode* code = codes + contexts[0];
-  for (size_t lane = n; lane-- > 0;) {
-    if (kEach) code = codes + contexts[lane];
-    const uint8_t s = symbols[lane];
-    const uint32_t frequency = code->frequency[s];
-    if (frequency == 0) return nullptr;
-    uint32_t x = states[lane];
-    const bool emit = x >> 20 >= frequency;
-    *words = static_cast<uint16_t>(x);
-    words += emit;
-    x >>= emit ? 16 : 0;
-    const uint64_t reciprocal = code->reciprocal[s];
-    const uint32_t quotient = static_cast<uint32_t>(static_cast<unsigned __int128>(reciprocal) * x >> 64);
-    const uint32_t q = reciprocal == 0 ? x : quotient;
-    states[lane] = q * (uint32_t{kRansSlots} - frequency) + x + code->start[s];
-  }
-  return words;
-}
-
-}  // namespace
 
 bool RansWriter::add(const RansCode* codes, const RansContexts& contexts, const uint8_t* symbols, size_t n) {
-  const size_t old = words_.size();
-  words_.resize(old + n);  // at most one word a symbol
-  uint16_t* at = words_.data() + old;
-  const bool each = contexts.run == 1;
-  size_t i = (n + kRansLanes - 1) / kRansLanes * kRansLanes;
-  while (i > 0) {
-    i -= kRansLanes;
-    const size_t count = std::min(kRansLanes, n - i);
-    at = each ? add_row<true>(states_, codes, contexts.contexts + i, symbols + i, count, at)
-              : add_row<false>(states_, codes, contexts.contexts + i / contexts.run, symbols + i, count, at);
-    if (at == nullptr) return false;
-  }
-  words_.resize(static_cast<size_t>(at - words_.data()));
-  return true;
+  end_ = kernels_.encode(states_, codes, contexts, symbols, n, end_);
+  return end_ != nullptr;
 }
 
-std::vector<uint8_t> RansWriter::finish() const {
-  std::vector<uint8_t> out(4 * kRansLanes + 2 * words_.size());
+void RansWriter::finish(std::vector<uint8_t>& out) const {
+  const size_t words = static_cast<size_t>(end_ - words_);
+  out.resize(4 * kRansLanes + 2 * words);
   uint8_t* at = out.data();
   for (const uint32_t state : states_) {
     for (unsigned shift = 0; shift < 32; shift += 8) *at++ = static_cast<uint8_t>(state >> shift);
   }
-  for (size_t i = words_.size(); i-- > 0;) {
-    *at++ = static_cast<uint8_t>(words_[i]);
-    *at++ = static_cast<uint8_t>(words_[i] >> 8);
+  for (size_t i = 0; i < words; ++i) {
+    const uint16_t word = words_[words - 1 - i];
+    at[2 * i] = static_cast<uint8_t>(word);
+    at[2 * i + 1] = static_cast<uint8_t>(word >> 8);
   }
-  return out;
 }
 
 bool rans_open(const uint8_t* in, size_t size, RansReader& reader) noexcept {
@@ -178,6 +140,7 @@ void lanes_encoding(const uint8_t* rows, size_t alphabet, LanesCode& code) noexc
     code.start[s] = static_cast<uint8_t>(start);
     code.reciprocal[s] =
         code.frequency[s] == 0 ? 0 : ((1u << 24) + code.frequency[s] - 1) / code.frequency[s];
+    code.lower[s] = static_cast<uint16_t>(code.frequency[s] == 0 ? 0 : 0xffffu / code.frequency[s]);
     start += code.frequency[s];
   }
   for (size_t slot = 0; slot < 256; ++slot) {

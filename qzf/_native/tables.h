@@ -19,29 +19,25 @@ bool rans_valid(const std::uint16_t* frequencies) noexcept;
 // Fills kRansSlots entries, as kernels/rans.h has them. The frequencies must be valid.
 void rans_decoding(const std::uint16_t* frequencies, std::uint32_t* entries) noexcept;
 
-struct RansCode {
-  std::uint64_t reciprocal[256];  // x / frequency = x * reciprocal >> 64 (but for frequency 1) for x < 2^32
-  std::uint16_t frequency[256];
-  std::uint16_t start[256];
-  std::uint8_t commonest;  // symbol
-};
 void rans_encoding(const std::uint16_t* frequencies, RansCode& code) noexcept;
 
 // Codes sections of symbols, each starting at lane 0. Sections are added from the last to the first.
 class RansWriter {
  public:
-  // `most` is the number of symbols of all sections.
-  explicit RansWriter(std::size_t most);
+  // `most` is the number of symbols of all sections; `room` is used until the stream is finished.
+  RansWriter(const RansKernels& kernels, std::vector<std::uint16_t>& room, std::size_t most);
 
   // False, and the writer is of no more use, where a symbol has no frequency in its context.
   bool add(const RansCode* codes, const RansContexts& contexts, const std::uint8_t* symbols, std::size_t n);
 
   // The stream: states, then words.
-  std::vector<std::uint8_t> finish() const;
+  void finish(std::vector<std::uint8_t>& out) const;
 
  private:
+  const RansKernels& kernels_;
   std::uint32_t states_[kRansLanes];
-  std::vector<std::uint16_t> words_;  // the last ones first
+  const std::uint16_t* words_;  // the last ones first
+  std::uint16_t* end_;
 };
 
 // Reads the states at the start of a stream. False where it is too short or holds an impossible state.

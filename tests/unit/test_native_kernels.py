@@ -42,7 +42,7 @@ def test_this_machine_with_sanitizers(tmp_path: Path) -> None:
     run("cmake", "-S", ROOT / "qzf/_native", "-B", tmp_path, *options)
     run("cmake", "--build", tmp_path, "--parallel")
     assert run(tmp_path / "kernels_test", LAYOUTS, SEED).startswith("scalar ")
-    for program in ("lanes_test", "rans_test", "chunks_test"):
+    for program in ("lanes_test", "rans_test", "encode_test", "chunks_test"):
         assert run(tmp_path / program, "3", SEED).startswith("scalar ")
     assert run(tmp_path / "strings_test", "3000", SEED).startswith("rounds ")
 

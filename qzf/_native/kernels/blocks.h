@@ -52,6 +52,16 @@ struct BlockCodes {
   const std::uint8_t* positions;
 };
 
+// The codes that quantizers leave in every lane of 32: one; one of two, and which of them counts as a place's
+// bit 5; or two, of which the second is looked for when the first one is out.
+enum class Extrema : std::uint8_t { kOne, kSigned, kTwo };
+
+struct ExtremeCodes {
+  Extrema kind;
+  std::uint8_t first[2];   // where the lane's number is not zero, and where it is
+  std::uint8_t second[2];  // likewise; not used for kOne
+};
+
 struct BlocksKernels {
   // Takes n blocks apart. `codes`: one byte a code, as whole numbers that grow with the value, in the order
   // of GGML's weights.
@@ -67,6 +77,13 @@ struct BlocksKernels {
   void (*split_low)(unsigned bits, std::size_t elements, std::size_t lanes, std::uint8_t* codes,
                     std::uint8_t* low) noexcept;
 
+  // Takes the extreme codes out of n lanes of 32: the last element takes the place of the first one, and of
+  // kTwo the last but one that of the second. Places have 5 bits, the first one's lowest. What is left in the
+  // elements that are now free is undefined, but of kSigned the low 4 bits are those of the place. False
+  // where a lane lacks a code.
+  bool (*take_extrema)(const ExtremeCodes& want, const std::uint16_t* numbers, std::size_t n,
+                       std::uint8_t* codes, std::uint16_t* places) noexcept;
+
   // For n blocks of 8 or 16 lanes: out[lane] = bits 0 to 14 of the block's number + log2 of the lane's
   // integer (quant/lanes_order.h).
   void (*logs)(const std::uint16_t* numbers, const std::uint8_t* integers, std::size_t n, std::size_t lanes,
@@ -75,6 +92,11 @@ struct BlocksKernels {
   // out[i] = (a[i] - b[i] + add) / 2^shift, rounded down, brought into 0 to most.
   void (*index)(const std::uint16_t* a, const std::uint16_t* b, std::int32_t add, unsigned shift,
                 std::uint8_t most, std::size_t n, std::uint8_t* out) noexcept;
+
+  // Adds |16 x code - center| to the sum of each code's column. A row has `row` lanes of 16 or 32 elements,
+  // and every lane a center, below 2^15.
+  void (*deviations)(const std::uint8_t* codes, std::size_t elements, const std::uint16_t* centers,
+                     std::size_t rows, std::size_t row, std::uint32_t* sums) noexcept;
 };
 
 extern const BlocksKernels kBlocksScalar;

@@ -79,12 +79,12 @@ inline uint64_t transpose8(uint64_t x) {
 // --- scales of K-quants: 8 scales and 8 minima of 6 bits in 12 bytes -----------------------------------------
 
 inline void split_scales6(const uint8_t* packed, uint8_t* __restrict scales, uint8_t* __restrict mins) {
-  for (size_t j = 0; j < 4; ++j) {
-    scales[j] = packed[j] & 63;
-    mins[j] = packed[j + 4] & 63;
-    scales[j + 4] = byte((packed[j + 8] & 15u) | packed[j] >> 6 << 4);
-    mins[j + 4] = byte(packed[j + 8] >> 4 | packed[j + 4] >> 6 << 4);
-  }
+  const uint32_t a = load32(packed), b = load32(packed + 4), c = load32(packed + 8);
+  const uint32_t low4 = 0x0f0f0f0f, low6 = 0x3f3f3f3f, top2 = 0x30303030;
+  store32(scales, a & low6);
+  store32(mins, b & low6);
+  store32(scales + 4, (c & low4) | (a >> 2 & top2));
+  store32(mins + 4, (c >> 4 & low4) | (b >> 2 & top2));
 }
 
 inline void merge_scales6(const uint8_t* scales, const uint8_t* mins, uint8_t* __restrict packed) {
@@ -145,10 +145,8 @@ inline void split_planes(const uint8_t* packed, uint8_t* codes) {
   }
 }
 
-inline void split_q5_bits(const uint8_t* mask, uint8_t* __restrict codes) {
-  const uint32_t bits = load32(mask);
-  for (size_t l = 0; l < 32; ++l) codes[l] = byte(codes[l] | (bits >> l & 1u) << 4);
-}
+// 32 codes: 4 bits from a record, and above them one from a mask. Each instruction set has its own.
+inline void split_q5(const uint8_t* mask, const uint8_t* record, uint8_t* codes);
 
 inline void split_q3k(const uint8_t* b, uint8_t* __restrict codes) {
   for (size_t h = 0; h < 2; ++h) split_planes<32, 2, 4>(b + 32 + 32 * h, codes + 128 * h);
@@ -174,7 +172,8 @@ inline void split_q6k(const uint8_t* b, uint8_t* codes) {
   }
 }
 
-void split_block(Block type, const uint8_t* b, size_t i, const BlockScales& s, uint8_t* __restrict codes) {
+template <Block type>
+inline void split_block(const uint8_t* b, size_t i, const BlockScales& s, uint8_t* __restrict codes) {
   const auto number = [&](size_t k, size_t at) { s.numbers[k][i] = load16(b + at); };
   switch (type) {
     case Block::kQ4_0:
@@ -187,13 +186,11 @@ void split_block(Block type, const uint8_t* b, size_t i, const BlockScales& s, u
       return split_planes<16, 4, 2>(b + 4, codes);
     case Block::kQ5_0:
       number(0, 0);
-      split_planes<16, 4, 2>(b + 6, codes);
-      return split_q5_bits(b + 2, codes);
+      return split_q5(b + 2, b + 6, codes);
     case Block::kQ5_1:
       number(0, 0);
       number(1, 2);
-      split_planes<16, 4, 2>(b + 8, codes);
-      return split_q5_bits(b + 4, codes);
+      return split_q5(b + 4, b + 8, codes);
     case Block::kQ8_0:
       number(0, 0);
       store(codes, load(b + 2) ^ 0x80);
@@ -242,29 +239,33 @@ void split_block(Block type, const uint8_t* b, size_t i, const BlockScales& s, u
   }
 }
 
-void split(const BlockShape& shape, const uint8_t* blocks, size_t n, const BlockScales& scales,
-           uint8_t* codes) noexcept {
-  for (size_t i = 0; i < n; ++i) {
-    split_block(shape.type, blocks + i * shape.size, i, scales, codes + i * shape.codes);
+template <Block type>
+void split_all(const BlockShape& shape, const uint8_t* blocks, size_t n, const BlockScales& scales,
+               uint8_t* codes) {
+  for (size_t i = 0; i < n; ++i, blocks += shape.size, codes += shape.codes) {
+    split_block<type>(blocks, i, scales, codes);
   }
 }
 
-void split_low(unsigned bits, size_t elements, size_t lanes, uint8_t* codes, uint8_t* low) noexcept {
-  for (size_t lane = 0; lane < lanes; ++lane, codes += elements) {
-    if (bits == 4) {
-      const Bytes16 first = load(codes), second = load(codes + 16);
-      store(low, (first & 15) | second << 4);
-      store(codes, first >> 4);
-      store(codes + 16, second >> 4);
-      low += 16;
-      continue;
-    }
-    for (size_t i = 0; i < elements; i += 16) {
-      const Bytes16 all = load(codes + i);
-      const Words2 odd = reinterpret_cast<Words2>(all & 1);
-      for (size_t k = 0; k < 2; ++k) *low++ = byte(static_cast<unsigned>(odd[k] * 0x0102040810204080ull >> 56));
-      store(codes + i, all >> 1);
-    }
+void split(const BlockShape& shape, const uint8_t* blocks, size_t n, const BlockScales& scales,
+           uint8_t* codes) noexcept {
+  const auto as = [&](auto all) { all(shape, blocks, n, scales, codes); };
+  switch (shape.type) {
+    case Block::kQ4_0:
+    case Block::kIQ4NL: return as(split_all<Block::kQ4_0>);
+    case Block::kQ4_1: return as(split_all<Block::kQ4_1>);
+    case Block::kQ5_0: return as(split_all<Block::kQ5_0>);
+    case Block::kQ5_1: return as(split_all<Block::kQ5_1>);
+    case Block::kQ8_0: return as(split_all<Block::kQ8_0>);
+    case Block::kQ2K: return as(split_all<Block::kQ2K>);
+    case Block::kQ3K: return as(split_all<Block::kQ3K>);
+    case Block::kQ4K: return as(split_all<Block::kQ4K>);
+    case Block::kQ5K: return as(split_all<Block::kQ5K>);
+    case Block::kQ6K: return as(split_all<Block::kQ6K>);
+    case Block::kIQ4XS: return as(split_all<Block::kIQ4XS>);
+    case Block::kTQ2_0: return as(split_all<Block::kTQ2_0>);
+    case Block::kMXFP4: return as(split_all<Block::kMXFP4>);
+    case Block::kNVFP4: return as(split_all<Block::kNVFP4>);
   }
 }
 

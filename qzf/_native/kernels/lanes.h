@@ -48,6 +48,7 @@ struct LanesCode {
   std::uint8_t frequency[kMaxAlphabet];
   std::uint8_t start[kMaxAlphabet];        // first place of the symbol's slots in `slots`
   std::uint8_t slots[256];                 // slots[start[s] + rank]
+  std::uint16_t lower[kMaxAlphabet];       // x / frequency = x * lower >> 16, or one more, for x < 65536
   std::uint32_t reciprocal[kMaxAlphabet];  // x / frequency = x * reciprocal >> 24 for x < 65536
 };
 

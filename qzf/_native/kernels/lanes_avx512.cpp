@@ -14,32 +14,21 @@
 namespace qzf {
 namespace {
 
-using std::size_t;
-using std::uint32_t;
-using std::uint8_t;
+#include "kernels/lanes_avx512.inl"
 
 constexpr size_t kMostBytes = kSets * kGroup * kMaxSteps;  // of a round
-constexpr uint8_t kNoClasses[kMaxSteps] = {};
 
-size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-__mmask64 first(size_t lanes) { return lanes >= 64 ? ~__mmask64{0} : (__mmask64{1} << lanes) - 1; }
-__m512i fill(unsigned byte) { return _mm512_set1_epi8(static_cast<char>(byte)); }
-__m512i load(const uint8_t* p) { return _mm512_loadu_si512(p); }
-void store(uint8_t* p, __m512i v) { _mm512_storeu_si512(p, v); }
 __mmask64 zeros(__m512i v) { return _mm512_cmpeq_epi8_mask(v, _mm512_setzero_si512()); }
-size_t count(__mmask64 mask) { return static_cast<size_t>(__builtin_popcountll(mask)); }
 
 // Indices for permutations of bytes.
 struct Places {
-  alignas(64) uint8_t low[64];    // the low bytes of two vectors of 16-bit numbers, alternating
-  alignas(64) uint8_t upper[64];  // the upper 2 of the lower 3 bytes of 32-bit numbers
+  alignas(64) uint8_t low[64];  // the low bytes of two vectors of 16-bit numbers, alternating
   alignas(64) uint8_t every[64];
 };
 constexpr Places make_places() {
   Places places{};
   for (unsigned i = 0; i < 64; ++i) {
     places.low[i] = static_cast<uint8_t>(i % 2 == 0 ? i : i - 1 + 64);
-    places.upper[i] = static_cast<uint8_t>(i / 2 * 4 + 1 + i % 2);
     places.every[i] = static_cast<uint8_t>(i);
   }
   return places;
@@ -54,10 +43,6 @@ __m512i odd(__m512i v) { return _mm512_srli_epi16(v, 8); }
 __m512i lows(__m512i even, __m512i odd) { return _mm512_permutex2var_epi8(even, load(kPlaces.low), odd); }
 __m512i highs(__m512i even, __m512i odd) {
   return _mm512_mask_mov_epi8(odd, 0x5555555555555555u, _mm512_srli_epi16(even, 8));
-}
-
-const uint8_t* classes_of(const LanesPlan& plan, size_t group) {
-  return plan.classes ? plan.classes[group] : kNoClasses;
 }
 
 struct States {
@@ -190,20 +175,6 @@ const uint8_t* last_round(const LanesPlan& plan, const uint8_t* tables, size_t g
   return at;
 }
 
-// Transposes kRows x 16 bytes within each quarter of the vectors, without moving quarters: v[i] then holds
-// what is in column 16 / kRows * i and the next ones.
-template <size_t kRows>
-void transpose(__m512i (&v)[kRows]) {
-  for (size_t round = 1; round < kRows; round *= 2) {
-    __m512i next[kRows];
-    for (size_t i = 0; i < kRows / 2; ++i) {
-      next[2 * i] = _mm512_unpacklo_epi8(v[i], v[i + kRows / 2]);
-      next[2 * i + 1] = _mm512_unpackhi_epi8(v[i], v[i + kRows / 2]);
-    }
-    std::memcpy(v, next, sizeof v);
-  }
-}
-
 // Writes column i of `rows`, kRows bytes, to item order[i] of an array.
 template <size_t kRows>
 void scatter(__m512i (&rows)[kRows], const uint32_t* order, size_t lanes, uint8_t* out) {
@@ -314,15 +285,6 @@ bool decode(const LanesPlan& plan, const uint8_t* tables, const uint8_t* in, siz
 // Lanes stand in descending order in a vector, so that bytes leave in the order in which the encoder makes
 // them; a round's bytes are gathered on the stack and then turned around.
 
-// 65536 / frequency or 1 less, 16 bits each.
-__m512i reciprocals_of(const LanesCode& code) {
-  // 2^24 / 1 has 25 bits; one less does for all of them.
-  const __m512i one = _mm512_set1_epi32(1);
-  const __m512i a = _mm512_sub_epi32(_mm512_loadu_si512(code.reciprocal), one);
-  const __m512i b = _mm512_sub_epi32(_mm512_loadu_si512(code.reciprocal + 16), one);
-  return _mm512_permutex2var_epi8(a, load(kPlaces.upper), b);
-}
-
 struct Quotients {
   __m512i quotient, rest;
 };
@@ -340,7 +302,7 @@ Quotients divide(__m512i x, __m512i frequency, __m512i reciprocal) {
 template <bool kAllLanes>
 void encode_step(States& states, const LanesCode& code, __m512i symbol, __mmask64 lanes, uint8_t*& at) {
   const __m512i frequencies = row<5>(code.frequency, 0), starts = row<5>(code.start, 0);
-  const __m512i reciprocals = reciprocals_of(code);
+  const __m512i reciprocals = _mm512_loadu_si512(code.lower);
   const __m512i frequency = _mm512_permutexvar_epi8(symbol, frequencies);
   const __m512i start = _mm512_permutexvar_epi8(symbol, starts);
   __mmask64 emit = _mm512_cmpge_epu8_mask(states.high, frequency);
@@ -360,29 +322,6 @@ void encode_step(States& states, const LanesCode& code, __m512i symbol, __mmask6
   const __m512i quotient = lows(a.quotient, b.quotient);
   states.low = kAllLanes ? slot : _mm512_mask_mov_epi8(states.low, lanes, slot);
   states.high = kAllLanes ? quotient : _mm512_mask_mov_epi8(states.high, lanes, quotient);
-}
-
-// symbols[step] are those of the lanes of a group, the last one first.
-template <size_t kElements>
-void get_group(const uint8_t* from, const uint32_t* order, size_t lanes,
-               uint8_t (&symbols)[kMaxSteps][kGroup]) {
-  const auto quarter = [&](size_t number, size_t i, size_t element) {
-    const size_t place = kGroup - 1 - (number * 16 + i);
-    const uint8_t* lane =
-        from + order[place < lanes ? place : 0] * kElements;  // what is not there counts not
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(lane + element));
-  };
-  for (size_t element = 0; element < kElements; element += 16) {
-    __m512i rows[16];
-    for (size_t i = 0; i < 16; ++i) {
-      rows[i] = _mm512_castsi128_si512(quarter(0, i, element));
-      rows[i] = _mm512_inserti32x4(rows[i], quarter(1, i, element), 1);
-      rows[i] = _mm512_inserti32x4(rows[i], quarter(2, i, element), 2);
-      rows[i] = _mm512_inserti32x4(rows[i], quarter(3, i, element), 3);
-    }
-    transpose(rows);
-    for (size_t i = 0; i < 16; ++i) store(symbols[element + i], rows[i]);
-  }
 }
 
 // Both write the bytes of a round, the last one first, at `at`, and return where they end.

@@ -15,6 +15,7 @@ namespace {
 
 using std::ptrdiff_t;
 using std::size_t;
+using std::uint16_t;
 using std::uint32_t;
 using std::uint64_t;
 using std::uint8_t;
@@ -147,8 +148,110 @@ bool decode(RansReader& reader, const uint32_t* tables, const RansContexts& cont
   return kRansScalar.decode(reader, tables, rest, out + whole, n - whole);
 }
 
+// --- encoding: vectors of 16 lanes, the last one first, so that words leave in the order in which they are
+// made
+
+// Entries of the 16 lanes from `lane` on: reciprocals, and frequencies below starts. `symbols` are a row's,
+// with kEach below their contexts.
+struct Entries {
+  __m512i reciprocals, others;
+};
+
+inline const double* entry(const RansSymbol* code, size_t index) {
+  return reinterpret_cast<const double*>(code + index);
+}
+
+template <class Index>
+QZF_INLINE Entries entries_of(const RansSymbol* code, const Index* symbols) {
+  const auto two = [&](size_t i) {  // the entries of lanes i and i - 1
+    const __m128d low = _mm_load_sd(entry(code, symbols[i]));
+    return _mm_castpd_si128(_mm_loadh_pd(low, entry(code, symbols[i - 1])));
+  };
+  const auto eight = [&](size_t i) {  // two of each four lanes
+    const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(two(i)), two(i - 4), 1);
+    const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(two(i - 8)), two(i - 12), 1);
+    return _mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+  };
+  const __m512 a = eight(15), b = eight(13);
+  return {_mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)),
+          _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xdd))};
+}
+
+// Writes 16 words at `words` and moves it past those that count; adds to `missing` the lanes whose symbol has
+// no frequency.
+QZF_INLINE void encode_step(__m512i& state, const Entries& entries, uint16_t*& words, __mmask16& missing) {
+  const __m512i frequency = _mm512_and_si512(entries.others, _mm512_set1_epi32(0xffff));
+  const __m512i start = _mm512_srli_epi32(entries.others, 16);
+  missing = static_cast<__mmask16>(missing | _mm512_cmpeq_epi32_mask(frequency, _mm512_setzero_si512()));
+  const __mmask16 emit = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(state, 20), frequency);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words),
+                      _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(emit, state)));
+  words += _mm_popcnt_u32(emit);
+  const __m512i x = _mm512_mask_mov_epi32(state, emit, _mm512_srli_epi32(state, 16));
+  const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(x, entries.reciprocals), 32);
+  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(entries.reciprocals, 32));
+  const __m512i quotient = _mm512_mask_mov_epi32(even, 0xaaaa, odd);
+  const __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, frequency));
+  const __mmask16 more = _mm512_cmpge_epu32_mask(rest, frequency);
+  const __m512i next = _mm512_add_epi32(_mm512_slli_epi32(quotient, 12), _mm512_add_epi32(rest, start));
+  const __m512i change = _mm512_sub_epi32(_mm512_set1_epi32(kRansSlots), frequency);
+  state = _mm512_mask_add_epi32(next, more, next, change);
+}
+
+__m512i descending(__m512i v) {
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), v);
+}
+
+// Places of the symbols of 32 lanes among the entries of all contexts.
+constexpr size_t kCodeEntries = sizeof(RansCode) / sizeof(RansSymbol);
+void join(const uint8_t* symbols, const uint8_t* contexts, uint32_t* places) {
+  const __m512i each = _mm512_set1_epi32(kCodeEntries);
+  const auto sixteen = [](const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  };
+  for (size_t i = 0; i < kRansLanes; i += 16) {
+    const __m512i first = _mm512_mullo_epi32(sixteen(contexts + i), each);
+    _mm512_store_si512(places + i, _mm512_add_epi32(first, sixteen(symbols + i)));
+  }
+}
+
+template <bool kEach>
+uint16_t* encode_rows(uint32_t* states, const RansCode* codes, const RansContexts& contexts,
+                      const uint8_t* symbols, size_t rows, uint16_t* words) {
+  __m512i low = descending(_mm512_loadu_si512(states)), high = descending(_mm512_loadu_si512(states + 16));
+  __mmask16 missing = 0;
+  for (size_t row = rows; row-- > 0;) {
+    const uint8_t* ours = symbols + row * kRansLanes;
+    if (kEach) {
+      alignas(64) uint32_t places[kRansLanes];
+      join(ours, contexts.contexts + row * kRansLanes, places);
+      encode_step(high, entries_of(codes->symbols, places + 16), words, missing);
+      encode_step(low, entries_of(codes->symbols, places), words, missing);
+    } else {
+      const RansSymbol* code = codes[contexts.contexts[row * kRansLanes / contexts.run]].symbols;
+      encode_step(high, entries_of(code, ours + 16), words, missing);
+      encode_step(low, entries_of(code, ours), words, missing);
+    }
+  }
+  _mm512_storeu_si512(states, descending(low));
+  _mm512_storeu_si512(states + 16, descending(high));
+  return missing == 0 ? words : nullptr;
+}
+
+uint16_t* encode(uint32_t* states, const RansCode* codes, const RansContexts& contexts,
+                 const uint8_t* symbols, size_t n, uint16_t* words) noexcept {
+  const size_t rows = n / kRansLanes, whole = rows * kRansLanes;
+  if (whole != n) {
+    const RansContexts rest = {contexts.contexts + whole / contexts.run, contexts.run};
+    words = kRansScalar.encode(states, codes, rest, symbols + whole, n - whole, words);
+    if (words == nullptr) return nullptr;
+  }
+  return contexts.run == 1 ? encode_rows<true>(states, codes, contexts, symbols, rows, words)
+                           : encode_rows<false>(states, codes, contexts, symbols, rows, words);
+}
+
 }  // namespace
 
-const RansKernels kRansAvx512 = {decode};
+const RansKernels kRansAvx512 = {decode, encode};
 
 }  // namespace qzf

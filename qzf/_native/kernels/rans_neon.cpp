@@ -167,8 +167,13 @@ bool decode(RansReader& reader, const uint32_t* tables, const RansContexts& cont
   return kRansScalar.decode(reader, tables, rest, out + whole, n - whole);
 }
 
+std::uint16_t* encode(uint32_t* states, const RansCode* codes, const RansContexts& contexts,
+                      const uint8_t* symbols, size_t n, std::uint16_t* words) noexcept {
+  return kRansScalar.encode(states, codes, contexts, symbols, n, words);
+}
+
 }  // namespace
 
-const RansKernels kRansNeon = {decode};
+const RansKernels kRansNeon = {decode, encode};
 
 }  // namespace qzf

@@ -5,7 +5,9 @@ namespace qzf {
 namespace {
 
 using std::size_t;
+using std::uint16_t;
 using std::uint32_t;
+using std::uint64_t;
 using std::uint8_t;
 
 // One row: up to 32 symbols. kChecked: words may run out within it.
@@ -52,8 +54,45 @@ bool decode(RansReader& reader, const uint32_t* tables, const RansContexts& cont
   return true;
 }
 
+// One row: up to 32 symbols, the last one first.
+template <bool kEach>
+uint16_t* encode_row(uint32_t* states, const RansCode* codes, const uint8_t* contexts, const uint8_t* symbols,
+                     size_t n, uint16_t* words) {
+  const RansCode* code = codes + contexts[0];
+  bool missing = false;
+  for (size_t lane = n; lane-- > 0;) {
+    if (kEach) code = codes + contexts[lane];
+    const RansSymbol symbol = code->symbols[symbols[lane]];
+    const uint64_t exact = code->exact[symbols[lane]];
+    const uint32_t frequency = symbol.frequency;
+    missing |= frequency == 0;
+    uint32_t x = states[lane];
+    const bool emit = x >> 20 >= frequency;
+    *words = static_cast<uint16_t>(x);
+    words += emit;
+    x >>= emit ? 16 : 0;
+    const uint32_t product = static_cast<uint32_t>(static_cast<unsigned __int128>(exact) * x >> 64);
+    const uint32_t quotient = exact == 0 ? x : product;
+    states[lane] = quotient * (uint32_t{kRansSlots} - frequency) + x + symbol.start;
+  }
+  return missing ? nullptr : words;
+}
+
+uint16_t* encode(uint32_t* states, const RansCode* codes, const RansContexts& contexts,
+                 const uint8_t* symbols, size_t n, uint16_t* words) noexcept {
+  const bool each = contexts.run == 1;
+  for (size_t i = (n + kRansLanes - 1) / kRansLanes * kRansLanes; i > 0 && words != nullptr;) {
+    i -= kRansLanes;
+    const size_t count = n - i < kRansLanes ? n - i : kRansLanes;
+    const uint8_t* context = contexts.contexts + (each ? i : i / contexts.run);
+    words = each ? encode_row<true>(states, codes, context, symbols + i, count, words)
+                 : encode_row<false>(states, codes, context, symbols + i, count, words);
+  }
+  return words;
+}
+
 }  // namespace
 
-const RansKernels kRansScalar = {decode};
+const RansKernels kRansScalar = {decode, encode};
 
 }  // namespace qzf

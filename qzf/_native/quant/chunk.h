@@ -24,14 +24,13 @@ using ColumnClasses = Span;
 const char* quant_decode(const Isa& isa, const QuantModel& model, const ColumnClasses& columns,
                          const QuantStreams& streams, std::uint8_t* out, std::size_t n);
 
-struct QuantEncoded {
-  std::vector<std::uint8_t> heads, tails, codes, rest;
-};
+class QuantLease;
 
 // Encodes n blocks, of which row_blocks make a row. False where the model cannot express them. The model must
-// have been prepared for encoding.
+// have been prepared for encoding. `out` lies in the lease's room: it is good until the thread's next call.
 bool quant_encode(const Isa& isa, const QuantModel& model, const ColumnClasses& columns,
-                  const std::uint8_t* blocks, std::size_t n, std::size_t row_blocks, QuantEncoded& out);
+                  const std::uint8_t* blocks, std::size_t n, std::size_t row_blocks, const QuantLease& lease,
+                  QuantStreams& out);
 
 // Adds up how often the model's contexts and tables would code each symbol: contexts x 256 and tables x
 // alphabet counts. False, with nothing added, where the blocks do not have the extrema that the model asks

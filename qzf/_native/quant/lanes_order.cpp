@@ -13,50 +13,43 @@ using std::uint8_t;
 
 namespace {
 
-unsigned magnitude(LaneScale kind, uint8_t scale) {
-  switch (kind) {
-    case LaneScale::kSigned: return scale < 128 ? scale : 256u - scale;
-    case LaneScale::kOffset32: return scale < 32 ? 32u - scale : scale - 32u;
-    case LaneScale::kNibbles: return scale & 15u;
-    default: return scale;
-  }
-}
-
 // The logarithm of number times integer of each lane; of the number alone where there are no integers.
 void lane_logs(const Isa& isa, const uint16_t* numbers, const uint8_t* integers, size_t n, size_t lanes,
                uint16_t* out) {
   if (integers != nullptr) return isa.blocks->logs(numbers, integers, n, lanes, out);
+  if (lanes == 1) {
+    for (size_t i = 0; i < n; ++i) out[i] = numbers[i] & 0x7fff;
+    return;
+  }
   for (size_t i = 0; i < n; ++i)
     std::fill_n(out + i * lanes, lanes, static_cast<uint16_t>(numbers[i] & 0x7fff));
 }
 
-// `integers`, each by its place in `map`, in s.index.
+// map(x) of each of the integers, in s.index.
 template <typename Map>
 const uint8_t* mapped(const std::vector<uint8_t>& integers, QuantScratch& s, Map map) {
-  uint8_t values[256];
-  for (unsigned x = 0; x < 256; ++x) values[x] = static_cast<uint8_t>(map(static_cast<uint8_t>(x)));
-  map_index(values, integers.data(), integers.size(), s.index.data());
+  const uint8_t* from = integers.data();
+  uint8_t* __restrict to = s.index.data();
+  for (size_t i = 0, n = integers.size(); i < n; ++i) to[i] = static_cast<uint8_t>(map(unsigned{from[i]}));
   return s.index.data();
+}
+
+// What the logarithm is taken of: how large the integer scales are.
+const uint8_t* magnitudes(LaneScale kind, QuantScratch& s) {
+  switch (kind) {
+    case LaneScale::kSigned: return mapped(s.scales, s, [](unsigned x) { return x < 128 ? x : 256 - x; });
+    case LaneScale::kOffset32:
+      return mapped(s.scales, s, [](unsigned x) { return x < 32 ? 32 - x : x - 32; });
+    case LaneScale::kNibbles: return mapped(s.scales, s, [](unsigned x) { return x & 15; });
+    default: return s.scales.empty() ? nullptr : s.scales.data();
+  }
 }
 
 // The logarithm of each lane's minimum.
 void minimum_logs(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s) {
   const uint8_t* mins = s.mins.empty() ? nullptr : s.mins.data();
-  if (schema.scale == LaneScale::kNibbles) mins = mapped(s.scales, s, [](uint8_t x) { return x >> 4; });
+  if (schema.scale == LaneScale::kNibbles) mins = mapped(s.scales, s, [](unsigned x) { return x >> 4; });
   lane_logs(isa, s.numbers[1].data(), mins, n, schema.lanes(), s.min_logs.data());
-}
-
-// Keeps a loop over look-ups from becoming one over vectors that are put together byte by byte, which is
-// slower.
-inline unsigned alone(unsigned value) {
-#ifdef __GNUC__
-  __asm__("" : "+r"(value));
-#endif
-  return value;
-}
-
-void add_mapped(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __restrict out) {
-  for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(out[i] + alone(map[index[i]]));
 }
 
 // The part of the keys that the ratio of minimum and scale gives.
@@ -68,7 +61,7 @@ void ratio_keys(const Isa& isa, const QuantModel& model, size_t n, QuantScratch&
   }
   minimum_logs(isa, model.schema, n, s);
   isa.blocks->index(s.min_logs.data(), s.logs.data(), 2048, 6, 127, lanes, s.index.data());
-  map_index(model.ratio_keys, s.index.data(), lanes, s.keys.data());
+  isa.counts->look_up(model.ratio_keys, s.index.data(), lanes, s.keys.data());
 }
 
 // The part that the scale's residual against its row and its column gives: scale - row mean - column mean +
@@ -98,7 +91,12 @@ void residual_keys(const Isa& isa, const QuantModel& model, size_t rows, size_t 
     const int32_t add = 2048 + grand - static_cast<int32_t>(sum / row);
     isa.blocks->index(logs, s.means.data(), add, 6, 63, row, s.index.data() + r * row);
   }
-  add_mapped(map, s.index.data(), rows * row, s.keys.data());
+  uint8_t padded[128] = {};
+  std::copy(map, map + 64, padded);
+  isa.counts->look_up(padded, s.index.data(), rows * row, s.index.data());
+  const uint8_t* more = s.index.data();
+  uint8_t* __restrict keys = s.keys.data();
+  for (size_t i = 0; i < rows * row; ++i) keys[i] = static_cast<uint8_t>(keys[i] + more[i]);
 }
 
 constexpr size_t kParts = 4;
@@ -141,10 +139,6 @@ void sort_lanes(unsigned keys, size_t lanes, size_t columns, QuantScratch& s) {
 
 }  // namespace
 
-void map_index(const uint8_t* map, const uint8_t* index, size_t n, uint8_t* __restrict out) {
-  for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(alone(map[index[i]]));
-}
-
 void QuantScratch::resize(const QuantSchema& schema, size_t n) {
   const size_t lanes = n * schema.lanes(), groups = (lanes + kGroup - 1) / kGroup;
   for (size_t k = 0; k < 2; ++k) numbers[k].resize(schema.numbers > k ? n : 0);
@@ -152,6 +146,10 @@ void QuantScratch::resize(const QuantSchema& schema, size_t n) {
   mins.resize(n * schema.mins);
   symbols.resize(n * std::max({1u, schema.scales, schema.mins}));
   contexts.resize(n * std::max(1u, schema.mins));
+  second.resize(n);
+  for (auto& each : ranks) each.resize(n);
+  rank_bits.resize(n);
+  places.resize(schema.extrema != 0 ? lanes : 0);
   logs.resize(lanes);
   min_logs.resize(lanes);
   index.resize(lanes);
@@ -184,21 +182,17 @@ void scale_logs(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratc
   } else if (schema.scale == LaneScale::kUE4M3) {
     for (size_t i = 0; i < lanes; ++i) s.logs[i] = static_cast<uint16_t>((s.scales[i] & 0x7f) << 7);
   } else {
-    const uint8_t* scales = s.scales.empty() ? nullptr : s.scales.data();
-    if (scales != nullptr && schema.scale != LaneScale::kProduct) {
-      scales = mapped(s.scales, s, [&](uint8_t x) { return magnitude(schema.scale, x); });
-    }
-    lane_logs(isa, s.numbers[0].data(), scales, n, schema.lanes(), s.logs.data());
+    lane_logs(isa, s.numbers[0].data(), magnitudes(schema.scale, s), n, schema.lanes(), s.logs.data());
   }
 }
 
-void lane_centers(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s, int* centers) {
+void lane_centers(const Isa& isa, const QuantSchema& schema, size_t n, QuantScratch& s, uint16_t* centers) {
   scale_logs(isa, schema, n, s);
   minimum_logs(isa, schema, n, s);
   for (size_t lane = 0; lane < n * schema.lanes(); ++lane) {
     // 2^(log / 1024), with a straight line between the octaves as in the logarithm
     const int32_t log = std::clamp(s.min_logs[lane] - s.logs[lane] + 4096, 0, 9 * 1024), octave = log >> 10;
-    centers[lane] = ((log & 1023) + 1024) << octave >> 10;
+    centers[lane] = static_cast<uint16_t>(((log & 1023) + 1024) << octave >> 10);
   }
 }
 

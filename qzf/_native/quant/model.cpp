@@ -92,7 +92,12 @@ void QuantModel::prepare_encoding() {
   if (!lanes_codes.empty()) return;
   for (NumberCode& number : numbers) make_ranks(number);
   rans_codes.resize(contexts);
-  for (size_t c = 0; c < contexts; ++c) rans_encoding(rans_frequencies_.data() + 256 * c, rans_codes[c]);
+  commonest.resize(contexts);
+  for (size_t c = 0; c < contexts; ++c) {
+    const uint16_t* frequencies = rans_frequencies_.data() + 256 * c;
+    rans_encoding(frequencies, rans_codes[c]);
+    commonest[c] = static_cast<uint8_t>(std::max_element(frequencies, frequencies + 256) - frequencies);
+  }
   const size_t alphabet = schema.alphabet();
   lanes_codes.resize(size_t{keys} * column_classes);
   for (size_t t = 0; t < lanes_codes.size(); ++t) {

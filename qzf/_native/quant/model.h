@@ -48,6 +48,7 @@ class QuantModel {
   // Tables for encoding, made at the first call; not safe against a second first call.
   void prepare_encoding();
   std::vector<RansCode> rans_codes;
+  std::vector<std::uint8_t> commonest;  // symbol of each context
   std::vector<LanesCode> lanes_codes;
   bool all_codes = true;  // every code has a frequency in every table: what encoding asks for
 

@@ -16,6 +16,7 @@
 
 #include "dispatch.h"
 #include "quant/chunk.h"
+#include "quant/lanes_order.h"
 #include "tests/chunk_cases.h"
 #include "values/chunk.h"
 
@@ -126,9 +127,11 @@ Subject quant_subject(const Quant& q, const std::shared_ptr<qzf::QuantModel>& mo
                               q.columns.size()};
   };
   const auto encode = [&q, model, columns](const qzf::Isa& isa) -> Streams {
-    qzf::QuantEncoded s;
-    if (!quant_encode(isa, *model, columns(), q.blocks.data(), q.n, q.row_blocks, s)) return {};
-    return {Bytes(s.heads), Bytes(s.tails), Bytes(s.codes), Bytes(s.rest)};
+    const qzf::QuantLease lease;
+    qzf::QuantStreams s;
+    if (!quant_encode(isa, *model, columns(), q.blocks.data(), q.n, q.row_blocks, lease, s)) return {};
+    const auto bytes = [](const qzf::Span& span) { return Bytes(span.data, span.data + span.size); };
+    return {bytes(s.heads), bytes(s.tails), bytes(s.codes), bytes(s.rest)};
   };
   const auto decode = [&q, model, columns](const qzf::Isa& isa, const Streams& s) -> Outcome {
     Bytes out(q.blocks.size(), 0xa5);

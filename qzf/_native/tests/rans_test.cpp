@@ -93,6 +93,49 @@ Section random_section(Random& random, const Stream& stream, std::size_t n) {
   return section;
 }
 
+// The stream of sections; empty where a symbol has no frequency.
+Bytes write(const qzf::RansKernels& kernels, const std::vector<qzf::RansCode>& codes,
+            const std::vector<Section>& sections) {
+  std::size_t most = 0;
+  for (const Section& section : sections) most += section.symbols.size();
+  std::vector<std::uint16_t> room;
+  qzf::RansWriter writer(kernels, room, most);
+  for (std::size_t s = sections.size(); s-- > 0;) {
+    const Section& section = sections[s];
+    if (!writer.add(codes.data(), {section.contexts.data(), section.run}, section.symbols.data(),
+                    section.symbols.size())) {
+      return {};
+    }
+  }
+  Bytes bytes;
+  writer.finish(bytes);
+  return bytes;
+}
+
+void check_writing(const qzf::Isa& isa, const std::vector<qzf::RansCode>& codes,
+                   const std::vector<Section>& sections, const Bytes& expected) {
+  if (!expected.empty() && write(*isa.rans, codes, sections) == expected) return;
+  std::fprintf(stderr, "%s differs: rans, encoding %zu sections\n", isa.name, sections.size());
+  std::exit(1);
+}
+
+// A symbol without a frequency is refused wherever it stands.
+void check_missing(Random& random, const std::vector<qzf::RansCode>& codes, std::vector<Section> sections) {
+  Section& section = sections[below(random, sections.size())];
+  if (section.symbols.empty()) return;
+  const std::size_t at = below(random, section.symbols.size());
+  const qzf::RansSymbol* symbols = codes[section.contexts[at / section.run]].symbols;
+  std::size_t missing = below(random, 256);
+  for (std::size_t i = 0; i < 256 && symbols[missing].frequency != 0; ++i) missing = (missing + 1) % 256;
+  if (symbols[missing].frequency != 0) return;
+  section.symbols[at] = static_cast<std::uint8_t>(missing);
+  for (const qzf::Isa& isa : qzf::available_isas()) {
+    if (write(*isa.rans, codes, sections).empty()) continue;
+    std::fprintf(stderr, "%s writes a symbol that has no frequency\n", isa.name);
+    std::exit(1);
+  }
+}
+
 Stream random_stream(Random& random, const std::vector<std::size_t>& lengths) {
   Stream stream;
   const std::size_t contexts = 1 + below(random, below(random, 8) == 0 ? 256 : 4);
@@ -103,20 +146,12 @@ Stream random_stream(Random& random, const std::vector<std::size_t>& lengths) {
     qzf::rans_encoding(frequencies.data(), codes[c]);
     qzf::rans_decoding(frequencies.data(), &stream.tables[c * qzf::kRansSlots]);
   }
-  std::size_t most = 0;
-  for (const std::size_t n : lengths) {
-    stream.sections.push_back(random_section(random, stream, n));
-    most += n;
+  for (const std::size_t n : lengths) stream.sections.push_back(random_section(random, stream, n));
+  stream.bytes = write(qzf::kRansScalar, codes, stream.sections);
+  for (const qzf::Isa& isa : qzf::available_isas()) {
+    check_writing(isa, codes, stream.sections, stream.bytes);
   }
-  qzf::RansWriter writer(most);
-  for (std::size_t s = stream.sections.size(); s-- > 0;) {
-    const Section& section = stream.sections[s];
-    if (!writer.add(codes.data(), {section.contexts.data(), section.run}, section.symbols.data(),
-                    section.symbols.size())) {
-      std::abort();  // all symbols have frequencies
-    }
-  }
-  stream.bytes = writer.finish();
+  check_missing(random, codes, stream.sections);
   return stream;
 }
 

@@ -18,7 +18,7 @@ constexpr size_t kClassesHead = 2;  // numbers of a segment
 // Room for one chunk's work, kept by a thread from chunk to chunk.
 struct Scratch {
   std::vector<uint8_t> symbols, packed;
-  std::vector<uint16_t> keys;
+  std::vector<uint16_t> keys, words;
   std::vector<uint32_t> positions;
 };
 
@@ -169,11 +169,11 @@ size_t best_context(const ValuesModel& model, const uint8_t* symbols, size_t n) 
 bool write_extras(const ValuesModel& model, size_t context, const uint16_t* keys, size_t n, uint8_t* symbols,
                   BitWriter& extras) {
   const uint8_t* special = model.special.data() + 256 * context;
-  const uint16_t* frequency = model.codes[context].frequency;
+  const RansSymbol* codes = model.codes[context].symbols;
   for (size_t i = 0; i < n; ++i) {
     if (!special[symbols[i]]) continue;
-    if (frequency[symbols[i]] == 0) {
-      if (model.escape < 0 || frequency[model.escape] == 0) return false;
+    if (codes[symbols[i]].frequency == 0) {
+      if (model.escape < 0 || codes[model.escape].frequency == 0) return false;
       symbols[i] = static_cast<uint8_t>(model.escape);
     }
     if (symbols[i] < model.plain) continue;
@@ -215,10 +215,10 @@ bool values_encode(const Isa& isa, const ValuesModel& model, const uint8_t* numb
     out.classes.push_back(static_cast<uint8_t>(context));
   }
   extras.finish();
-  RansWriter writer(n);
+  RansWriter writer(*isa.rans, s.words, n);
   if (!writer.add(model.codes.data(), {out.classes.data() + kClassesHead, segment}, s.symbols.data(), n))
     return false;
-  out.symbols = writer.finish();
+  writer.finish(out.symbols);
   return true;
 }
 
