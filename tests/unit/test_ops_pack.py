@@ -97,14 +97,16 @@ def test_mode_and_times_of_the_source_do_not_matter(tmp_path: Path) -> None:
     assert len(results) == 1
 
 
-def test_progress() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_progress(threads: int) -> None:
     seen: list[tuple[int, int, int]] = []
     sink = io.BytesIO()
-    report = qzf.pack(SLICE, sink, chunk_size=4096, progress=lambda *a: seen.append(a))
+    report = qzf.pack(SLICE, sink, chunk_size=4096, threads=threads, progress=lambda *a: seen.append(a))
     done, total, out = zip(*seen, strict=True)
     assert list(done) == sorted(done) and list(out) == sorted(out)
     assert set(total) == {report.original_size} and done[-1] == report.original_size
-    assert len(seen) == report.chunks
+    # after each chunk of the calling thread, and at the end
+    assert len(seen) == report.chunks + 1 if threads == 1 else 1 <= len(seen) <= report.chunks + 1
     assert out[-1] <= len(sink.getvalue())
 
 
