@@ -59,5 +59,5 @@ class Buffers:
 
     def give(self, buffer: memoryview) -> None:
         """Have what ``take`` returned used again."""
-        if len(buffer) <= _KEEP:
+        if 0 < len(buffer) <= _KEEP:
             self._free.append(buffer)
