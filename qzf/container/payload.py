@@ -24,6 +24,18 @@ LoadTable = Callable[[int], SharedTable]
 
 _PRELUDE: Final = struct.Struct("<BBBB")
 _STREAM: Final = struct.Struct("<BBHII")
+#: The transforms as plain numbers: looking up members of an enumeration takes its time.
+_STORED, _NONE, _FIELDS, _QUANT, _VALUES, _STRINGS = (
+    int(transform)
+    for transform in (
+        Transform.STORED,
+        Transform.NONE,
+        Transform.FIELDS,
+        Transform.QUANT,
+        Transform.VALUES,
+        Transform.STRINGS,
+    )
+)
 #: Bytes of a chunk that are looked at for repetitions.
 _PROBE: Final = 4096
 
@@ -147,23 +159,23 @@ def decode(
     breaks the rules and ``UnsupportedError`` for unknown transforms, layouts and codecs. Nothing is
     allocated beyond the sizes that ``decoded_size`` and the layout imply.
     """
-    if transform == Transform.STORED:
+    if transform == _STORED:
         if layout_id or len(payload) != decoded_size:
             raise ChunkError("a stored payload has another size than its decoded bytes")
         return payload if out is None else _copy(payload, out)
     target = memoryview(bytearray(decoded_size)) if out is None else out
-    if transform == Transform.NONE:
+    if transform == _NONE:
         if layout_id:
             raise ChunkError("a payload without transform names a layout")
         (stream,) = _decode_streams(payload, [target], load_table)
         return target if stream is target else _copy(stream, target)
-    if transform == Transform.STRINGS:
+    if transform == _STRINGS:
         if layout_id:
             raise ChunkError("a strings chunk names a layout")
         coded, tables = _parse_streams(payload, load_table)
         decode_strings(coded, len(tables), target)
         return target
-    if transform not in (Transform.FIELDS, Transform.QUANT, Transform.VALUES):
+    if transform not in (_FIELDS, _QUANT, _VALUES):
         raise UnsupportedError(f"transform {transform} is not known to this reader")
     layout = BY_ID.get(layout_id)
     if layout is None:
@@ -171,9 +183,9 @@ def decode(
     blocks, rest = divmod(decoded_size, layout.block)
     if rest:
         raise ChunkError(f"{decoded_size} bytes are no whole number of {layout.name} blocks")
-    if transform != Transform.FIELDS:
+    if transform != _FIELDS:
         coded, tables = _parse_streams(payload, load_table)
-        modeled.decode(Transform(transform), layout, coded, tables, target)
+        modeled.decode(transform, layout, coded, tables, target)
         return target
     with scratch(blocks * sum(layout.widths)) as space:
         streams = _decode_streams(payload, fields.divide(layout, space), load_table)
@@ -204,17 +216,16 @@ def _parse_streams(payload: memoryview, load_table: LoadTable) -> tuple[list[Cod
     body = at + _STREAM.size * streams
     if len(payload) < body:
         raise ChunkError("the payload ends inside of its stream entries")
-    entries = list(_STREAM.iter_unpack(payload[at:body]))
-    if body + sum(entry[3] for entry in entries) != len(payload):
-        raise ChunkError("the streams do not add up to the payload")
     coded = []
-    for used, slot, zero, stored, size in entries:
+    for used, slot, zero, stored, size in _STREAM.iter_unpack(payload[at:body]):
         if zero:
             raise ChunkError("reserved bytes of a stream entry are not zero")
         if slot != NO_TABLE and slot >= tables:
             raise ChunkError(f"a stream names table {slot} of {tables}")
         coded.append(CodedStream(used, slot, payload[body : body + stored], size))
         body += stored
+    if body != len(payload):
+        raise ChunkError("the streams do not add up to the payload")
     return coded, [load_table(i) for i in struct.unpack_from(f"<{tables}I", payload, _PRELUDE.size)]
 
 

@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from qzf.container import payload
 from qzf.container.index import Index, parse_index
@@ -26,7 +26,7 @@ from qzf.format.ids import (
     Transform,
     pad64,
 )
-from qzf.format.tables import SectionEntry
+from qzf.format.tables import ChunkEntry, SectionEntry
 from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_trailer, xxh3
 from qzf.limits import MAX_INDEX, MAX_MODELS_KEPT, TAIL_READ
 from qzf.scratch import scratch
@@ -34,6 +34,9 @@ from qzf.storage import ByteSource
 from qzf.transforms.modeled import SharedTable
 
 __all__ = ["ContainerReader", "located"]
+
+#: As a plain number: looking up a member of an enumeration takes its time.
+_CHUNK: Final = int(Kind.CHUNK)
 
 
 @contextmanager
@@ -104,19 +107,23 @@ class ContainerReader:
 
     def expected_header(self, chunk: int) -> RecordHeader:
         """What the header of a chunk's record must be, by the index."""
-        index, entry = self.index, self.index.chunks[chunk]
+        return self._header_of(chunk, self.index.chunks[chunk])
+
+    def _header_of(self, chunk: int, entry: ChunkEntry) -> RecordHeader:
+        index = self.index
+        member = index.member_of(chunk)
         return RecordHeader(
-            kind=Kind.CHUNK,
-            transform=entry.transform,
-            layout=entry.layout,
-            member=index.member_of(chunk),
-            tensor=entry.tensor,
-            offset=index.member_offset(chunk),
-            stored_size=entry.stored_size,
-            decoded_size=entry.decoded_size,
-            salt=index.head.salt,
-            stored_xxh3=entry.stored_xxh3,
-            decoded_xxh3=entry.decoded_xxh3,
+            _CHUNK,
+            entry.transform,
+            entry.layout,
+            member,
+            entry.tensor,
+            index.starts[chunk] - index.starts[index.members[member].first_chunk],
+            entry.stored_size,
+            entry.decoded_size,
+            index.head.salt,
+            entry.stored_xxh3,
+            entry.decoded_xxh3,
         )
 
     def record_size(self, chunk: int) -> int:
@@ -137,11 +144,11 @@ class ContainerReader:
         try:
             with scratch(RECORD_HEADER_SIZE + entry.stored_size) as record:
                 self.source.readinto(entry.offset, record)
-                if not self.recovered and parse_record_header(record) != self.expected_header(chunk):
+                if not self.recovered and parse_record_header(record) != self._header_of(chunk, entry):
                     raise ChecksumError("the record's header and the index disagree")
                 if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
                     raise ChecksumError("the record does not match its SHA-256 in the index")
-                self.decode(chunk, record[RECORD_HEADER_SIZE:], target)
+                self._decode(entry, record[RECORD_HEADER_SIZE:], target)
         except QzfError as error:
             with located(**self.where(chunk)):
                 raise error
@@ -149,8 +156,9 @@ class ContainerReader:
 
     def decode(self, chunk: int, body: memoryview, out: memoryview) -> None:
         """Decode the payload ``body`` of a chunk to ``out`` and hold the result against its XXH3."""
-        entry = self.index.chunks[chunk]
+        self._decode(self.index.chunks[chunk], body, out)
 
+    def _decode(self, entry: ChunkEntry, body: memoryview, out: memoryview) -> None:
         def table(table_id: int) -> SharedTable:
             at, content = self._table(table_id)
             if at > entry.offset:
@@ -208,6 +216,8 @@ class ContainerReader:
 
     def _table(self, table_id: int) -> tuple[int, SharedTable]:
         """Place and content of a shared table, loaded when it is first asked for."""
+        if len(self._tables) <= MAX_MODELS_KEPT and table_id in self._tables:
+            return self._tables[table_id]  # nothing is ever taken out of here
         with self._lock:
             if table_id not in self._tables:
                 self._tables[table_id] = self._load_table(table_id)

@@ -297,7 +297,7 @@ def test_each_bit_of_a_block_has_its_place(name: str) -> None:
 
 def test_streams_of_models_are_as_specified() -> None:
     rows = _table("4.4", "stream")
-    streams = tuple((ids.Codec[row["codec"].upper()], int(row["table"])) for row in rows)
+    streams = [(int(ids.Codec[row["codec"].upper()]), int(row["table"])) for row in rows]
     assert streams == modeled._QUANT_STREAMS
     rows = _table("4.5", "stream")
     assert len(rows) == modeled._VALUES_STREAMS
