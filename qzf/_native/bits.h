@@ -13,6 +13,10 @@ inline std::uint32_t load32(const std::uint8_t* p) {
          static_cast<std::uint32_t>(p[2]) << 16 | static_cast<std::uint32_t>(p[3]) << 24;
 }
 
+inline std::uint64_t load64(const std::uint8_t* p) {
+  return load32(p) | static_cast<std::uint64_t>(load32(p + 4)) << 32;
+}
+
 inline std::size_t packed_size(std::size_t n, unsigned bits) { return (n * bits + 7) / 8; }
 
 // At most 24 bits from bit `at` on; 4 bytes must be readable.

@@ -39,18 +39,38 @@ const char* parse_tails(const QuantModel& model, const Span& in, size_t n, Tails
   return at == in.size ? nullptr : "the tails of the scales have another size";
 }
 
+// visit(i, rank) for all n ranks; the largest of them. Eight ranks at a time have their low bits, at most 8 of
+// each, in one word. 8 bytes must be readable behind `bits`.
+template <class Visit>
+size_t each_rank(const uint8_t* symbols, const uint8_t* bits, unsigned shift, size_t n, Visit visit) {
+  const uint64_t mask = (uint64_t{1} << shift) - 1;
+  size_t most = 0;
+  const auto one = [&](size_t i, uint64_t word) {
+    const size_t rank = static_cast<size_t>(symbols[i]) << shift | (word & mask);
+    most = std::max(most, rank);
+    visit(i, rank);
+  };
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8, bits += shift) {
+    const uint64_t word = load64(bits);
+    for (size_t k = 0; k < 8; ++k) one(i + k, word >> k * shift);
+  }
+  for (size_t k = 0; i + k < n; ++k) one(i + k, get_bits(bits, k * shift, shift));
+  return most;
+}
+
 const char* decode_number(const NumberCode& code, const Tails& tails, size_t k, size_t n, QuantScratch& s) {
   const uint8_t* bits = padded(s.packed, tails.bits[k], packed_size(n, code.shift));
   const size_t count = code.count();
   uint16_t* out = s.numbers[k].data();
-  size_t most = 0;
-  for (size_t i = 0; i < n; ++i) {
-    const size_t rank =
-        static_cast<size_t>(s.symbols[i]) << code.shift | get_bits(bits, i * code.shift, code.shift);
-    most = std::max(most, rank);
-    out[i] = code.values.empty() ? static_cast<uint16_t>(code.base + rank)
-                                 : code.values[std::min(rank, count - 1)];
-  }
+  const size_t most = code.values.empty()
+                          ? each_rank(s.symbols.data(), bits, code.shift, n,
+                                      [&](size_t i, size_t rank) {
+                                        out[i] = static_cast<uint16_t>(code.base + rank);
+                                      })
+                          : each_rank(s.symbols.data(), bits, code.shift, n, [&](size_t i, size_t rank) {
+                              out[i] = code.values[std::min(rank, count - 1)];
+                            });
   if (most >= count) return "a scale that is not in the table";
   for (size_t e = 0; e < tails.counts[k]; ++e) {
     const uint8_t* exception = tails.exceptions[k] + kException * e;

@@ -64,6 +64,31 @@ void ratio_keys(const Isa& isa, const QuantModel& model, size_t n, QuantScratch&
   isa.counts->look_up(model.ratio_keys, s.index.data(), lanes, s.keys.data());
 }
 
+// So many 16-bit numbers add up to 32 bits, of which twice as many fit a register as of 64 bits.
+constexpr size_t kSummed = 65536;
+
+uint64_t sum_of(const uint16_t* values, size_t n) {
+  uint64_t all = 0;
+  for (size_t from = 0; from < n; from += kSummed) {
+    uint32_t sum = 0;
+    for (size_t i = from; i < std::min(n, from + kSummed); ++i) sum += values[i];
+    all += sum;
+  }
+  return all;
+}
+
+// Adds up each column.
+void add_rows(const uint16_t* values, size_t rows, size_t row, std::vector<uint64_t>& sums) {
+  std::vector<uint32_t> some(row);
+  for (size_t from = 0; from < rows; from += kSummed) {
+    std::fill(some.begin(), some.end(), 0);
+    for (size_t r = from; r < std::min(rows, from + kSummed); ++r) {
+      for (size_t c = 0; c < row; ++c) some[c] += values[r * row + c];
+    }
+    for (size_t c = 0; c < row; ++c) sums[c] += some[c];
+  }
+}
+
 // The part that the scale's residual against its row and its column gives: scale - row mean - column mean +
 // mean.
 void residual_keys(const Isa& isa, const QuantModel& model, size_t rows, size_t row, QuantScratch& s) {
@@ -74,11 +99,8 @@ void residual_keys(const Isa& isa, const QuantModel& model, size_t rows, size_t 
   }
   std::vector<uint64_t> sums(row);
   s.means.resize(row);
+  add_rows(s.logs.data(), rows, row, sums);
   uint64_t all = 0;
-  for (size_t r = 0; r < rows; ++r) {
-    const uint16_t* logs = s.logs.data() + r * row;
-    for (size_t c = 0; c < row; ++c) sums[c] += logs[c];
-  }
   for (size_t c = 0; c < row; ++c) {
     all += sums[c];
     s.means[c] = static_cast<uint16_t>(sums[c] / rows);
@@ -86,9 +108,7 @@ void residual_keys(const Isa& isa, const QuantModel& model, size_t rows, size_t 
   const int32_t grand = static_cast<int32_t>(all / (rows * row));
   for (size_t r = 0; r < rows; ++r) {
     const uint16_t* logs = s.logs.data() + r * row;
-    uint64_t sum = 0;
-    for (size_t c = 0; c < row; ++c) sum += logs[c];
-    const int32_t add = 2048 + grand - static_cast<int32_t>(sum / row);
+    const int32_t add = 2048 + grand - static_cast<int32_t>(sum_of(logs, row) / row);
     isa.blocks->index(logs, s.means.data(), add, 6, 63, row, s.index.data() + r * row);
   }
   uint8_t padded[128] = {};
