@@ -39,8 +39,8 @@ const char* parse_tails(const QuantModel& model, const Span& in, size_t n, Tails
   return at == in.size ? nullptr : "the tails of the scales have another size";
 }
 
-// visit(i, rank) for all n ranks; the largest of them. Eight ranks at a time have their low bits, at most 8 of
-// each, in one word. 8 bytes must be readable behind `bits`.
+// visit(i, rank) for all n ranks; the largest of them. Eight ranks at a time have their low bits, at most 8
+// of each, in one word. 8 bytes must be readable behind `bits`.
 template <class Visit>
 size_t each_rank(const uint8_t* symbols, const uint8_t* bits, unsigned shift, size_t n, Visit visit) {
   const uint64_t mask = (uint64_t{1} << shift) - 1;
@@ -63,14 +63,11 @@ const char* decode_number(const NumberCode& code, const Tails& tails, size_t k, 
   const uint8_t* bits = padded(s.packed, tails.bits[k], packed_size(n, code.shift));
   const size_t count = code.count();
   uint16_t* out = s.numbers[k].data();
-  const size_t most = code.values.empty()
-                          ? each_rank(s.symbols.data(), bits, code.shift, n,
-                                      [&](size_t i, size_t rank) {
-                                        out[i] = static_cast<uint16_t>(code.base + rank);
-                                      })
-                          : each_rank(s.symbols.data(), bits, code.shift, n, [&](size_t i, size_t rank) {
-                              out[i] = code.values[std::min(rank, count - 1)];
-                            });
+  const auto counted = [&](size_t i, size_t rank) { out[i] = static_cast<uint16_t>(code.base + rank); };
+  const auto listed = [&](size_t i, size_t rank) { out[i] = code.values[std::min(rank, count - 1)]; };
+  const uint8_t* symbols = s.symbols.data();
+  const size_t most = code.values.empty() ? each_rank(symbols, bits, code.shift, n, counted)
+                                          : each_rank(symbols, bits, code.shift, n, listed);
   if (most >= count) return "a scale that is not in the table";
   for (size_t e = 0; e < tails.counts[k]; ++e) {
     const uint8_t* exception = tails.exceptions[k] + kException * e;
