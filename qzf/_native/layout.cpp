@@ -72,13 +72,14 @@ void Layout::codes(std::size_t lanes, unsigned low_bits, unsigned high_bits,
   require(!planes.empty(), "codes need a plane");
   require(low_bits <= 8 && high_bits <= 8 && low_bits + high_bits <= 8, "a code has at most 8 bits");
   Bits used = used_;
-  Codes step{lanes, low_bits, high_bits, {}, {}};
+  Codes step{lanes, low_bits, high_bits, {}, {}, low_bits + high_bits == 8};
   for (const auto& [low, low_shift, high, high_shift] : planes) {
     claim(used, low, lanes, low_bits, low_shift);
     claim(used, high, lanes, high_bits, high_shift);
     const auto low_at = static_cast<unsigned>(low_shift), high_at = static_cast<unsigned>(high_shift);
     const std::size_t code = lanes * step.planes.size();
     step.planes.push_back({low, low_at, high, high_at});
+    step.bytes = step.bytes && low == high && low_at == 0 && high_at == low_bits;
     add_part(step.rows, low, {code, 0, ones(low_bits), low_at});
     add_part(step.rows, high, {code, low_bits, ones(high_bits), high_at});
   }
@@ -169,6 +170,13 @@ struct Layout::Splitter {
     kernels.split_planes(source(), planes, step.size, step.rotate, n);
   }
   void operator()(const Codes& step) const {
+    if (step.bytes) {
+      for (std::size_t k = 0; k < step.planes.size(); ++k) {
+        kernels.copy(source() + step.planes[k].low, layout.block_, target() + k * step.lanes, width(),
+                     step.lanes, n);
+      }
+      return;
+    }
     const CodesStep all{step.lanes, step.low_bits, step.high_bits, step.planes.data(), step.planes.size()};
     kernels.split_codes(all, 0, source(), layout.block_, target(), width(), n);
   }
@@ -199,7 +207,13 @@ struct Layout::Merger {
     for (std::size_t k = 0; k < step.size; ++k) planes[k] = streams[stream + k] + first;
     kernels.merge_planes(planes, target(), step.size, step.rotate, n);
   }
-  void operator()(const Codes& step) const { merge_rows(step.lanes, step.rows); }
+  void operator()(const Codes& step) const {
+    if (!step.bytes) return merge_rows(step.lanes, step.rows);
+    for (std::size_t k = 0; k < step.planes.size(); ++k) {
+      kernels.copy(source() + k * step.lanes, width(), target() + step.planes[k].low, layout.block_,
+                   step.lanes, n);
+    }
+  }
   void operator()(const MaskCodes& step) const {
     merge_rows(step.lanes, step.rows);
     const MaskStep all{step.lanes, step.low_bits, step.planes.data(), step.planes.size()};

@@ -55,6 +55,7 @@ class Layout {
     unsigned high_bits;
     std::vector<CodesPlane> planes;
     std::vector<Row> rows;
+    bool bytes;  // all codes are bytes as they stand: copied, since few lanes make slow rows
   };
   struct MaskCodes {
     std::size_t lanes;

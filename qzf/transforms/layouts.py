@@ -6,6 +6,7 @@ the block is used by exactly one step. The normative text is ``spec/qzf-format.m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from qzf import quant
@@ -92,19 +93,26 @@ class Layout(NamedTuple):
         return tuple(width for step in self.steps for width in step.widths)
 
 
-def _codes(t: GgmlType) -> tuple[tuple[str, ...], Step] | None:
-    """The fields that become one stream of whole codes, for types that keep codes in two fields.
+def _bytes(width: int, offsets: Iterable[int]) -> Codes:
+    """One stream of whole bytes: ``width`` from each of ``offsets`` on."""
+    return Codes(width, 4, 4, tuple((at, 0, at, 4) for at in offsets))
 
-    Not for Q3_K: a prefix code cannot do better than 3 bits on nearly uniform 3-bit codes.
+
+def _regrouped(t: GgmlType) -> tuple[tuple[str, ...], tuple[Step, ...]] | None:
+    """Fields that do not become streams as they are, and the steps that stand for them.
+
+    Codes kept in two fields become one stream of whole codes. Not for Q3_K: a prefix code cannot do better
+    than 3 bits on nearly uniform 3-bit codes. In codebook types grid indices and scales are parted from the
+    signs, which are noise.
     """
     match t.name:
         case "Q5_0" | "Q5_1":
             low, mask = t.offset("qs"), t.offset("qh")
-            return ("qh", "qs"), MaskCodes(16, 4, ((low, 0, mask), (low, 4, mask + 2)))
+            return ("qh", "qs"), (MaskCodes(16, 4, ((low, 0, mask), (low, 4, mask + 2))),)
         case "Q5_K":
             low, high = t.offset("qs"), t.offset("qh")
             planes = tuple((low + 32 * (p // 2), 4 * (p % 2), high, p) for p in range(8))
-            return ("qh", "qs"), Codes(32, 4, 1, planes)
+            return ("qh", "qs"), (Codes(32, 4, 1, planes),)
         case "Q6_K":
             low, high = t.offset("ql"), t.offset("qh")
             planes = tuple(
@@ -112,14 +120,25 @@ def _codes(t: GgmlType) -> tuple[tuple[str, ...], Step] | None:
                 for h in range(2)
                 for p in range(4)
             )
-            return ("ql", "qh"), Codes(32, 4, 2, planes)
+            return ("ql", "qh"), (Codes(32, 4, 2, planes),)
+        case "IQ2_XXS":  # 8 times: 4 indices, then 32 bits whose upper 4 are a scale
+            start, end = t.offset("qs"), t.size
+            scales = _bytes(1, range(start + 7, end, 8))
+            return ("qs",), (scales, _bytes(3, range(start + 4, end, 8)), _bytes(4, range(start, end, 8)))
+        case "IQ3_XXS":  # 64 indices, then 8 times 32 bits whose upper 4 are a scale
+            start, end = t.offset("qs"), t.size
+            scales = _bytes(1, range(start + 67, end, 4))
+            return ("qs",), (scales, _bytes(3, range(start + 64, end, 4)), Copy(start, 64))
+        case "IQ1_M":  # the upper halves of the odd bytes are d
+            start, end = t.offset("scales"), t.size
+            halves = (Copy(at, 1) for at in range(start + 1, end, 2))
+            return ("scales",), (_bytes(1, range(start, end, 2)), *halves)
     return None
 
 
 def _steps(t: GgmlType) -> tuple[Step, ...]:
-    """Scales byte by byte, other fields whole, codes kept in two fields joined and last."""
-    joined = _codes(t)
-    taken = joined[0] if joined else ()
+    """Scales byte by byte, other fields whole, those that are regrouped last."""
+    taken, regrouped = _regrouped(t) or ((), ())
     steps: list[Step] = []
     for field in t.fields:
         if field.name in taken:
@@ -129,7 +148,7 @@ def _steps(t: GgmlType) -> tuple[Step, ...]:
             steps += [Copy(at + i, 1) for i in range(width)]
         else:
             steps.append(Copy(at, width))
-    return (*steps, joined[1]) if joined else tuple(steps)
+    return (*steps, *regrouped)
 
 
 #: Block layouts have the GGML type number plus this as their wire id.

@@ -8,15 +8,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
 
 from qzf.adapters import describe
 from qzf.model import MemberSpec
 from qzf.storage import MemorySource
+from qzf.transforms.layouts import BY_NAME
 from tests.helpers import SOURCES as FIXTURES
-from tools.bench import codec, codec_bits, codec_loads, codec_report, codec_samples, codec_worker, flavours
+from tools.bench import (
+    codebooks,
+    codec,
+    codec_bits,
+    codec_loads,
+    codec_report,
+    codec_samples,
+    codec_worker,
+    flavours,
+)
 from tools.bench.codec_bits import Bits
 from tools.bench.codec_report import Cell, Load, Report, Size
 from tools.bench.codec_samples import Sample
+from tools.sources.ggml import quantize
 
 _CHUNK = 64 << 10
 
@@ -231,3 +243,18 @@ def test_documents_are_filled_with_what_was_measured(report: Report, tmp_path: P
     assert codec_report.fill(filled, report) == filled
     with pytest.raises(ValueError, match="codec:begin"):
         codec_report.fill("no markers", report)
+
+
+@pytest.mark.parametrize("dtype", [name for name, fields in codebooks.FIELDS.items() if fields])
+def test_fields_of_codebook_types_are_all_of_a_block(dtype: str) -> None:
+    parts = [part for field in codebooks.FIELDS[dtype] for part in field]
+    bits = [int(start) + bit for part in parts for start in part.starts for bit in range(part.bits)]
+    assert sorted(bits) == list(range(8 * BY_NAME[dtype].block))
+
+
+@pytest.mark.parametrize("dtype", ["IQ3_XXS", "Q1_0"])
+def test_codebooks_are_measured(dtype: str) -> None:
+    rows = quantize(GGMLQuantizationType[dtype], _rows(256, 512), np.ones(512, np.float32))
+    name, *_, now, alone, _ = codebooks.measure(dtype, [rows])
+    assert name == dtype and 0 < float(now) < 10
+    assert not alone or 0 < float(alone) < 10

@@ -46,7 +46,7 @@ _OTHERS: Final = 4
 """Rounds of all but the first engine are so many times shorter."""
 _SLOW: Final = 6
 """What takes so many times longer than it should is not repeated."""
-_UNUSUAL: Final = ("TQ2_0",)
+_UNUSUAL: Final = ("TQ2_0", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
 """Types that are measured when asked for: nobody quantizes a model like mpnet to them."""
 
 

@@ -40,6 +40,10 @@ _MOST: Final = 16 << 20
 """Bytes of a sample."""
 
 _MPNET_LAYERS: Final = 2
+_MPNET_TYPES: Final = (
+    *("Q4_0", "Q5_1", "Q2_K", "Q3_K", "Q5_K", "IQ4_NL", "IQ4_XS", "MXFP4", "NVFP4", "TQ2_0"),
+    *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
+)
 
 SOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "Q4_1": ("smollm2", ""),
@@ -53,10 +57,7 @@ SOURCES: Final[Mapping[str, tuple[str, str]]] = {
     "F8_E4M3": ("minilm", "FP8 E4M3, F32 scale per row"),
     "I8": ("minilm", "INT8, F32 scale per row"),
     "I32": ("minilm", "INT4 in I32, F16 scale per 128"),
-    **{
-        name: ("mpnet", name)
-        for name in ("Q4_0", "Q5_1", "Q2_K", "Q3_K", "Q5_K", "IQ4_NL", "IQ4_XS", "MXFP4", "NVFP4", "TQ2_0")
-    },
+    **{name: ("mpnet", name) for name in _MPNET_TYPES},
 }
 """Where the tensors of a type come from: a model, and what its matrices are converted to."""
 

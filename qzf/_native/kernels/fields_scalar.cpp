@@ -21,6 +21,7 @@ void copy(const uint8_t* src, size_t src_step, uint8_t* dst, size_t dst_step, si
   switch (width) {
     case 1: return copy_fixed<1>(src, src_step, dst, dst_step, n);
     case 2: return copy_fixed<2>(src, src_step, dst, dst_step, n);
+    case 3: return copy_fixed<3>(src, src_step, dst, dst_step, n);
     case 4: return copy_fixed<4>(src, src_step, dst, dst_step, n);
     case 8: return copy_fixed<8>(src, src_step, dst, dst_step, n);
     case 12: return copy_fixed<12>(src, src_step, dst, dst_step, n);
