@@ -38,27 +38,27 @@ def quantize(counts: npt.NDArray[np.int64], total: int, *, every: bool) -> npt.N
     What was counted gets at least 1; with ``every`` all symbols do, else those not counted get 0. Only whole
     numbers and single divisions are used, so that every machine makes the same tables.
     """
-    out = np.zeros(counts.shape, np.int64)
-    for row, result in zip(counts, out, strict=True):
-        live = np.ones(len(row), bool) if every or not row.any() else row > 0
-        if live.sum() == 1:  # no symbol may have all of the probability
-            live[(int(row.argmax()) + 1) % len(row)] = True
-        weights = np.where(live, np.maximum(row, 1), 0)
-        result[:] = np.where(live, np.maximum(1, np.rint(weights * total / weights.sum())), 0)
-        np.minimum(result, total - 1, out=result)
-        _settle(result, weights, total)
+    live = (counts > 0) | (every or ~counts.any(axis=1, keepdims=True))
+    (alone,) = (live.sum(axis=1) == 1).nonzero()
+    # no symbol may have all of the probability
+    live[alone, (counts[alone].argmax(axis=1) + 1) % counts.shape[1]] = True
+    weights = np.where(live, np.maximum(counts, 1), 0)
+    shares = np.rint(weights * total / weights.sum(axis=1, keepdims=True)).astype(np.int64)
+    out = np.where(live, np.clip(shares, 1, total - 1), 0)
+    _settle(out, weights, total)
     return out
 
 
 def _settle(frequencies: npt.NDArray[np.int64], weights: npt.NDArray[np.int64], total: int) -> None:
-    """Change frequencies one by one, where it costs least, until they sum to ``total``."""
-    left = total - int(frequencies.sum())
-    step = 1 if left > 0 else -1
-    for _ in range(abs(left)):
-        may = (weights > 0) & (frequencies + step >= 1) & (frequencies + step < total)
+    """Change frequencies one by one in each row, where it costs least, until the rows sum to ``total``."""
+    left = total - frequencies.sum(axis=1)
+    while len(rows := left.nonzero()[0]):
+        step, ours, weight = np.sign(left[rows])[:, None], frequencies[rows], weights[rows]
+        may = (weight > 0) & (ours + step >= 1) & (ours + step < total)
         # Bits won by a step from f are about weight / (f + step / 2).
-        gain = np.where(may, step * weights / np.maximum(frequencies + step / 2, 0.5), -np.inf)
-        frequencies[int(gain.argmax())] += step
+        gain = np.where(may, step * weight / np.maximum(ours + step / 2, 0.5), -np.inf)
+        frequencies[rows, gain.argmax(axis=1)] += step[:, 0]
+        left[rows] -= step[:, 0]
 
 
 def cost(counts: Counts) -> int:
