@@ -513,4 +513,9 @@ def test_commands_import_only_what_they_need(tmp_path: Path, packed: Path) -> No
     assert "numpy" not in _modules("pack", "--help")
     unpack = _modules("unpack", packed, "-o", tmp_path / "out")
     assert not {"rich", "ml_dtypes", "qzf.cli.pack", "qzf.cli.ls", "qzf.cli.listing"} & unpack
+    assert not {"numpy", "construct", "concurrent", "qzf.adapters", "qzf.container.writer"} & unpack
+    verify = _modules("verify", packed)
+    assert not {"numpy", "construct", "concurrent", "rich"} & verify
+    fast = _modules("pack", "--level", "fast", GGUF, "-o", tmp_path / "fast")
+    assert not {"numpy", "rich", "qzf.ops.modeling"} & fast
     assert "rich" not in _modules("ls", packed)
