@@ -149,3 +149,8 @@ def strings_merge(lengths: Buffer, text: Buffer, out: Buffer) -> None:
     """
     Inverse of ``strings_split``. ValueError says what is wrong with the streams, or their size with ``out``.
     """
+
+def strings_walk(src: Buffer, count: int) -> tuple[int, int]:
+    """
+    Walk over up to ``count`` strings that start in ``src``: how many they are, and where the next one would start, which may lie behind it (2**64 - 1: or further).
+    """

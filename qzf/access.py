@@ -20,7 +20,7 @@ from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
 from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
 from qzf.format.wire import xxh3
-from qzf.parallel import default_threads, ordered_map, share
+from qzf.parallel import default_threads, ordered_map
 from qzf.quant import GgmlType
 from qzf.storage import ByteSource, FileSource, SourceBase
 
@@ -58,6 +58,9 @@ _ML_DTYPES: Final = {
 }
 #: Fewer chunks than this are decoded in the calling thread.
 _PARALLEL_CHUNKS: Final = 3
+#: How often a thread comes for more, at least where there is as much; and the most chunks that it gets.
+_SHARES: Final = 16
+_MOST_CHUNKS: Final = 8
 
 
 class QuantArray(npt.NDArray[np.uint8]):
@@ -209,11 +212,15 @@ class Container:
         do), which they are decoded to, and which the arrays then are views of: memory that is used again is
         faster than new memory. What they hold is unspecified if this raises.
 
-        Raises ``NotFoundError``, ``OptionError`` for a buffer that does not fit, ``DamageError``; ``OSError``
-        passes through.
+        Raises ``NotFoundError``, ``OptionError`` for a buffer that fits no tensor, ``DamageError``;
+        ``OSError`` passes through.
         """
         rooms: dict[str, memoryview] = {}
-        for name in self.keys() if names is None else dict.fromkeys(names):
+        wanted = dict.fromkeys(self.keys() if names is None else names)
+        for name in out or ():
+            if name not in wanted:
+                raise OptionError(f"there is a buffer for {name!r}, which is not to be loaded")
+        for name in wanted:
             size, given = self.info(name).extent.size, None if out is None else out.get(name)
             rooms[name] = np.empty(size, np.uint8).data if given is None else _room(name, given, size)
         self._fill([(self.info(name), room) for name, room in rooms.items()])
@@ -275,7 +282,15 @@ class Container:
             for chunk in range(entry.first_chunk, entry.first_chunk + entry.chunk_count):
                 jobs.append((chunk, out[starts[chunk] - base : starts[chunk + 1] - base]))
         threads = self._threads if len(jobs) >= _PARALLEL_CHUNKS else 1
-        share(lambda job: self._reader.read_chunk(*job), jobs, threads)
+        # Of many chunks a thread takes some at a time, but not so many that others run out of them.
+        some = min(max(len(jobs) // (_SHARES * threads), 1), _MOST_CHUNKS)
+
+        def work(first: int) -> None:
+            for chunk, room in jobs[first : first + some]:
+                self._reader.read_chunk(chunk, room)
+
+        for _ in ordered_map(work, range(0, len(jobs), some), threads):
+            pass
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Container cannot be pickled: open the file in each process")

@@ -1,19 +1,16 @@
-"""Running chunk work on threads: results in order with a bounded number in flight, or no results at all."""
+"""Running chunk work on threads: results in order, a bounded number of chunks in flight."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from qzf.errors import OptionError
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-__all__ = ["Progress", "default_threads", "ordered_map", "share", "share_in_order"]
+__all__ = ["Progress", "default_threads", "ordered_map"]
 
 #: Called from the calling thread with (input bytes done, input bytes in all, output bytes so far).
 Progress = Callable[[int, int, int], None]
@@ -35,154 +32,111 @@ def default_threads(threads: int | None) -> int:
 
 
 def ordered_map(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Generator[_R]:
-    """``map(work, items)`` on ``threads`` threads, in order.
+    """``map(work, items)`` on ``threads`` threads, in order; the calling thread is one of them.
 
-    At most 2 x ``threads`` + 2 items are taken ahead of the one that is yielded, which bounds memory. An
-    error in ``work`` is raised in its turn; what has not begun by then, or when the iterator is closed, is
-    dropped.
+    It alone takes ``items`` and gets the results, and works itself while the next one is not there: a
+    further thread that only waits would make all of them wait for the interpreter. At most 2 x ``threads``
+    + 2 items are taken ahead of the one that is yielded, which bounds memory. An error in ``work`` is raised
+    in its turn; what has not begun by then, or when the iterator is closed, is dropped.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    window = 2 * threads + 2
-    with ThreadPoolExecutor(threads, thread_name_prefix="qzf") as pool:
-        pending: deque[Future[_R]] = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(work, item))
-                if len(pending) >= window:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def share(
-    work: Callable[[_T], object],
-    items: Iterable[_T],
-    threads: int,
-    after: Callable[[], object] = lambda: None,
-) -> None:
-    """``work`` on each of ``items``, by ``threads`` threads of which the calling one is one.
-
-    Each thread takes the next item when it is through with its last; ``items`` is never asked by two of them
-    at once. The calling thread calls ``after`` after each item of its own. Once something raises, no item is
-    begun any more; of several errors that of the first item is raised.
-    """
-    _Crew(work, iter(items)).share(threads, after, lambda: None)
-
-
-def share_in_order(
-    work: Callable[[_T], _R],
-    finish: Callable[[_R], object],
-    items: Iterable[_T],
-    threads: int,
-    after: Callable[[], object] = lambda: None,
-) -> None:
-    """As ``share``; results go to ``finish`` in the order of ``items``, one at a time, by any of the threads.
-
-    At most 2 x ``threads`` + 2 items are begun and not finished, which bounds memory.
-    """
-    order = _Order(work, finish, 2 * threads + 2)
-    _Crew(order.run, order.numbered(items)).share(threads, after, order.give_up)
-
-
-class _Crew(Generic[_T]):
-    """Threads that share the items of one iterator."""
-
-    def __init__(self, work: Callable[[_T], object], items: Iterator[_T]) -> None:
-        self._work, self._items = work, items
-        self._taken = 0
-        self._lock = threading.Lock()
-        self.stop = False
-        #: Ordinals of items, and what they raised.
-        self.errors: list[tuple[int, BaseException]] = []
-
-    def share(self, threads: int, after: Callable[[], object], wake: Callable[[], object]) -> None:
-        """As the function ``share``. At the end ``wake`` ends what threads may be waiting for."""
-        helpers = [threading.Thread(target=self.run, name=f"qzf-{i}", daemon=True) for i in range(1, threads)]
-        try:
-            for helper in helpers:
-                helper.start()
-            self.run(after)
-        finally:
-            self.stop = True
-            wake()
-            for helper in helpers:
-                if helper.ident is not None:
-                    helper.join()
-        if self.errors:
-            raise min(self.errors, key=lambda entry: entry[0])[1]
-
-    def run(self, after: Callable[[], object] = lambda: None) -> None:
-        """Work until there is nothing left, or something was raised."""
-        while not self.stop:
-            with self._lock:
-                ordinal, self._taken = self._taken, self._taken + 1
+    window, waiting = 2 * threads + 2, iter(items)
+    crew = _Crew(work, threads)
+    taken = yielded = 0
+    more = True
+    try:
+        while True:
+            while more and taken - yielded < window:
                 try:
-                    item = next(self._items)
+                    item = next(waiting)
                 except StopIteration:
-                    return
-                except BaseException as error:
-                    self._fail(ordinal, error)
-                    return
-            try:
-                self._work(item)
-            except BaseException as error:
-                self._fail(ordinal, error)
+                    more = False
+                    break
+                crew.add(taken, item)
+                taken += 1
+            if yielded == taken:
                 return
-            after()
+            yield crew.result(yielded)
+            yielded += 1
+    finally:
+        crew.dismiss()
 
-    def _fail(self, ordinal: int, error: BaseException) -> None:
-        self.errors.append((ordinal, error))
-        self.stop = True
+
+class _Outcome(NamedTuple, Generic[_R]):
+    """What became of an item: a result, or an error."""
+
+    value: _R | None
+    error: BaseException | None
 
 
-class _Order(Generic[_T, _R]):
-    """Results on their way to ``finish``.
+class _Crew(Generic[_T, _R]):
+    """Threads that work on what the calling thread adds; it may lend a hand."""
 
-    Whoever has the next result, and finds nobody at it, finishes that and all that is ready behind it.
-    """
-
-    def __init__(self, work: Callable[[_T], _R], finish: Callable[[_R], object], window: int) -> None:
-        self._work, self._finish, self._window = work, finish, window
-        self._ready: dict[int, _R] = {}
-        self._next = 0
-        self._turn = threading.Lock()
-        self._moved = threading.Condition()
+    def __init__(self, work: Callable[[_T], _R], threads: int) -> None:
+        self._work, self._most = work, threads - 1
+        self._helpers: list[threading.Thread] = []
+        self._tasks: deque[tuple[int, _T]] = deque()
+        self._outcomes: dict[int, _Outcome[_R]] = {}
         self._over = False
+        lock = threading.Lock()
+        self._added, self._done = threading.Condition(lock), threading.Condition(lock)
 
-    def numbered(self, items: Iterable[_T]) -> Iterator[tuple[int, _T]]:
-        """The items, each as soon as it is near enough to the one that is finished next."""
-        for ordinal, item in enumerate(items):
-            with self._moved:
-                while not self._over and ordinal - self._next >= self._window:
-                    self._moved.wait()
-            yield ordinal, item
+    def add(self, ordinal: int, item: _T) -> None:
+        """Have an item worked on. The first is left to the calling thread, if no other comes."""
+        with self._added:
+            self._tasks.append((ordinal, item))
+            self._added.notify()
+        if ordinal and len(self._helpers) < self._most:
+            helper = threading.Thread(target=self._help, name=f"qzf-{len(self._helpers)}", daemon=True)
+            self._helpers.append(helper)
+            helper.start()
 
-    def run(self, numbered: tuple[int, _T]) -> None:
-        """Do one item, and finish what can be finished."""
-        ordinal, item = numbered
+    def result(self, ordinal: int) -> _R:
+        """The result of an item that was added; the calling thread works on others until it is there."""
+        while ordinal not in self._outcomes:
+            with self._done:
+                task = self._tasks.popleft() if self._tasks else None
+                if task is None and ordinal not in self._outcomes:
+                    self._done.wait()
+            if task is not None:
+                self._do(*task, Exception)
+        value, error = self._outcomes.pop(ordinal)
         try:
-            self._ready[ordinal] = self._work(item)
-            while self._next in self._ready and self._turn.acquire(blocking=False):
-                try:
-                    self._drain()
-                finally:
-                    self._turn.release()
-        except BaseException:
-            self.give_up()
-            raise
+            if error is not None:
+                raise error
+            return value  # type: ignore[return-value]  # there is one of the two
+        finally:
+            error = None  # its traceback has this frame
 
-    def _drain(self) -> None:
-        while self._next in self._ready:
-            self._finish(self._ready.pop(self._next))
-            with self._moved:
-                self._next += 1
-                self._moved.notify_all()
+    def _help(self) -> None:
+        while True:
+            with self._added:
+                while not self._tasks and not self._over:
+                    self._added.wait()
+                if self._over:
+                    return
+                task = self._tasks.popleft()
+            self._do(*task, BaseException)
+            del task
 
-    def give_up(self) -> None:
-        """Let nobody wait any more."""
-        with self._moved:
-            self._over = True
-            self._moved.notify_all()
+    def _do(self, ordinal: int, item: _T, caught: type[BaseException]) -> None:
+        """Work on an item. What interrupts the calling thread is nobody's outcome, and passes through."""
+        try:
+            self._keep(ordinal, _Outcome(self._work(item), None))
+        except caught as error:
+            self._keep(ordinal, _Outcome(None, error))
+
+    def _keep(self, ordinal: int, outcome: _Outcome[_R]) -> None:
+        with self._done:
+            self._outcomes[ordinal] = outcome
+            self._done.notify()
+
+    def dismiss(self) -> None:
+        """Begin nothing more, and wait for what has begun."""
+        self._over = True
+        with self._added:
+            self._tasks.clear()
+            self._added.notify_all()
+        for helper in self._helpers:
+            if helper.ident is not None:
+                helper.join()
+        self._outcomes.clear()

@@ -29,6 +29,12 @@ void merge(nb::handle lengths, nb::handle text, nb::handle out) {
   if (fault != nullptr) throw std::invalid_argument(fault);
 }
 
+nb::object walk(nb::handle src, std::size_t count) {
+  const Buffer from(src, Buffer::Access::kRead);
+  const StringsWalk walked = strings_walk(span(from), count);
+  return nb::make_tuple(walked.walked, walked.next);
+}
+
 }  // namespace
 
 void bind_strings(nb::module_& m) {
@@ -41,6 +47,10 @@ void bind_strings(nb::module_& m) {
                 "out: typing_extensions.Buffer) -> None"),
         "Inverse of ``strings_split``. ValueError says what is wrong with the streams, or their size with "
         "``out``.");
+  m.def("strings_walk", walk, nb::arg("src"), nb::arg("count"),
+        nb::sig("def strings_walk(src: typing_extensions.Buffer, count: int) -> tuple[int, int]"),
+        "Walk over up to ``count`` strings that start in ``src``: how many they are, and where the next one "
+        "would start, which may lie behind it (2**64 - 1: or further).");
 }
 
 }  // namespace qzf

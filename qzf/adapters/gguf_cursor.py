@@ -12,6 +12,7 @@ from typing import Final
 from qzf.errors import GgufError
 from qzf.limits import GGUF_STOP
 from qzf.storage import ByteSource
+from qzf.transforms.strings import walk_strings
 
 __all__ = ["Cursor"]
 
@@ -91,7 +92,7 @@ class Cursor:
         while count:
             start = self.at
             index = self._load(8, f"the length of a string in {what}")
-            walked, index = _walk(self._window[index : index + _PIECE], count)
+            walked, index = walk_strings(self._window[index : index + _PIECE], count)
             if index <= self.remaining:
                 self.at += index
                 count -= walked
@@ -118,20 +119,3 @@ class Cursor:
 
     def _ends_inside(self, what: str) -> GgufError:
         return self.error(f"the file ends inside {what}: {self.remaining} more bytes")
-
-
-def _walk(window: bytes, count: int) -> tuple[int, int]:
-    """Walk over up to ``count`` strings that start in ``window``.
-
-    Returns how many, and where the next one would start, which may lie beyond the window. This loop is
-    most of the time of opening a file with a large vocabulary, hence its shape: no call but unpack_from,
-    and the exception of the last iteration in place of a comparison in each.
-    """
-    unpack = _U64.unpack_from
-    index = walked = 0
-    try:
-        for walked in range(count):  # noqa: B007 (told by the exception)
-            index += 8 + unpack(window, index)[0]
-    except (struct.error, IndexError, OverflowError):
-        return walked, index
-    return count, index

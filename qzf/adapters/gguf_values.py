@@ -4,7 +4,7 @@ Source: ``docs/gguf.md`` (gguf_metadata_value_t) and ``src/gguf.cpp`` in ggml-or
 say it, or the catalog should not hold it:
 
 - NaN and infinities are the strings ``"nan"``, ``"inf"`` and ``"-inf"``;
-- a float32 is the shortest decimal that rounds to it;
+- a float32 is the shortest decimal that rounds to it, or of a few powers of two one with a digit more;
 - bytes of a string that are no UTF-8 become U+FFFD;
 - too long a string is ``{"type": "string", "length": bytes}``, too long an array
   ``{"type": "array", "of": element type, "length": elements}``, unless everything is asked for.
@@ -25,6 +25,7 @@ __all__ = ["ARRAY", "STRING", "TYPE_NAMES", "UINT32", "ValueReader"]
 
 UINT32: Final = 4
 FLOAT32: Final = 6
+FLOAT64: Final = 12
 STRING: Final = 8
 ARRAY: Final = 9
 
@@ -41,7 +42,7 @@ TYPE_NAMES: Final = {
     ARRAY: "array",
     10: "uint64",
     11: "int64",
-    12: "float64",
+    FLOAT64: "float64",
 }
 
 #: Codes of ``struct`` for the types of fixed size. A bool is true unless it is 0, as gguf.cpp has it.
@@ -56,7 +57,7 @@ _CODES: Final = {
     7: "?",
     10: "Q",
     11: "q",
-    12: "d",
+    FLOAT64: "d",
 }
 _WIDTHS: Final = {number: struct.calcsize(f"<{code}") for number, code in _CODES.items()}
 _FLOAT: Final = struct.Struct("<f")
@@ -153,6 +154,8 @@ class ValueReader:
         values: list[Any] = list(struct.unpack(f"<{count}{_CODES[number]}", data))
         if number == FLOAT32:
             return [_shortest(value) for value in values]
+        if number != FLOAT64:
+            return values
         return [value if math.isfinite(value) else str(value) for value in values]
 
     def _string_array(self, count: int, what: str, inline: bool, start: int, stops: list[int]) -> list[Any]:
@@ -195,7 +198,7 @@ class ValueReader:
 
 
 def _shortest(value: float) -> float | str:
-    """The shortest decimal that rounds to a float32 (of a few powers of two one digit more); or its name."""
+    """The decimal of a float32, or its name where it is no number."""
     if not math.isfinite(value):
         return str(value)
     packed = _FLOAT.pack(value)

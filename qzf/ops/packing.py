@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -26,7 +26,7 @@ from qzf.ops.reports import PackReport
 from qzf.ops.sampling import Models
 from qzf.ops.schemes import name_schemes
 from qzf.ops.sources import SourceFile, find_sources
-from qzf.parallel import Progress, default_threads, share_in_order
+from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import Buffers
 from qzf.storage import FileIdentity, FileSource, StrPath
 
@@ -213,48 +213,33 @@ def _write(
     workers: int,
     progress: Progress | None,
 ) -> None:
-    output, total = _Output(writer), sum(member.spec.size for member in members)
-
-    def report() -> None:
-        if progress is not None:
-            progress(output.done, total, writer.position)
-
-    with ExitStack() as opened:  # closes the sources after the threads have ended
-        share_in_order(
-            lambda job: _encode(job, trying, writer.salt, output.buffers),
-            output.add,
-            _jobs(members, chunk_size, trying, workers, opened),
-            workers,
-            report,
-        )
-        report()
-
-
-class _Output:
-    """The container being written, coded chunk by coded chunk."""
-
-    def __init__(self, writer: ContainerWriter) -> None:
-        self._writer = writer
-        self._hasher: hashlib._Hash | None = None
-        self.buffers = Buffers()
-        #: Bytes of the members so far.
-        self.done = 0
-
-    def add(self, coded: _Coded) -> None:
-        """Write the next chunk, and what belongs before and behind it."""
-        job, buffer, size, chunk = coded
-        if self._hasher is None:
-            self._writer.begin_member()
-            for table in job.models.tables:
-                self._writer.add_table(table)
-            self._hasher = hashlib.sha256()
-        if chunk is not None:
-            self._hasher.update(buffer[:size])
-            self._writer.write_chunk(chunk)
-            self.buffers.give(buffer)
-        if job.last:
-            job.source.check_unchanged()
-            job.source.close()
-            self._writer.end_member(self._hasher.hexdigest())
-            self._hasher = None
-        self.done += size
+    total, done = sum(member.spec.size for member in members), 0
+    hasher, buffers = None, Buffers()
+    with (
+        ExitStack() as opened,  # closes the sources after the threads have ended
+        closing(
+            ordered_map(
+                lambda job: _encode(job, trying, writer.salt, buffers),
+                _jobs(members, chunk_size, trying, workers, opened),
+                workers,
+            )
+        ) as results,
+    ):
+        for job, buffer, size, chunk in results:
+            if hasher is None:
+                writer.begin_member()
+                for table in job.models.tables:
+                    writer.add_table(table)
+                hasher = hashlib.sha256()
+            if chunk is not None:
+                hasher.update(buffer[:size])
+                writer.write_chunk(chunk)
+                buffers.give(buffer)
+            if job.last:
+                job.source.check_unchanged()
+                job.source.close()
+                writer.end_member(hasher.hexdigest())
+                hasher = None
+            done += size
+            if progress is not None:
+                progress(done, total, writer.position)

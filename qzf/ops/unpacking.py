@@ -5,9 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,7 +16,7 @@ from qzf.container.reader import ContainerReader
 from qzf.errors import DamageError, NotFoundError, OptionError, OutputExistsError
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.reports import UnpackReport
-from qzf.parallel import Progress, default_threads, share
+from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import Buffers
 from qzf.storage import FileSource, StrPath
 
@@ -148,6 +146,38 @@ def _default_folder(container: Path) -> Path:
     return container.with_name(short if short != container.name else short + ".d")
 
 
+class _Job(NamedTuple):
+    """A chunk to write to ``file`` at ``offset``; an empty file has one job, without ``chunk``."""
+
+    file: AtomicFile
+    chunk: int | None
+    offset: int
+    last: bool
+
+
+class _Decoded(NamedTuple):
+    """A job that is done: ``size`` bytes in ``buffer``, or why there are none."""
+
+    job: _Job
+    buffer: memoryview
+    size: int
+    fault: str
+
+
+def _decode(reader: ContainerReader, job: _Job, buffers: Buffers) -> _Decoded:
+    if job.chunk is None:
+        return _Decoded(job, memoryview(b""), 0, "")
+    size, fault = reader.index.chunks[job.chunk].decoded_size, ""
+    buffer = buffers.take(size)
+    try:
+        reader.read_chunk(job.chunk, buffer[:size])
+    except DamageError as error:
+        if not reader.recovered:
+            raise
+        fault = str(error)
+    return _Decoded(job, buffer, size, fault)
+
+
 def _write(
     reader: ContainerReader,
     targets: Sequence[_Target],
@@ -156,116 +186,37 @@ def _write(
     progress: Progress | None,
 ) -> dict[Path, str]:
     """Write all targets. Returns the files that a recovery gave up, and why."""
-    output = _Output(reader, targets, force, most=workers)
+    starts, buffers = reader.index.starts, Buffers()
+    total, done = sum(_size(reader, target) for target in targets), 0
+    unfinished: set[AtomicFile] = set()
+    bad: dict[Path, str] = {}
 
-    def report() -> None:
-        if progress is not None:
-            progress(output.done, output.total, output.done)
-        output.commit()  # in this thread, so that nothing appears once a report has raised
-
-    try:
-        share(output.write, output.jobs(), workers, report)
-        output.flush(wait=True)
-        report()
-    finally:
-        output.discard()
-    return output.bad
-
-
-class _File:
-    """A file being written, and how many of its chunks are still to come."""
-
-    def __init__(self, target: _Target, force: bool) -> None:
-        target.path.parent.mkdir(parents=True, exist_ok=True)
-        self.atomic = AtomicFile(target.path, force=force)
-        self.waiting = target.last - target.first
-
-
-class _Piece(NamedTuple):
-    """Decoded bytes on their way to a file, in a buffer that is used again, or why there are none."""
-
-    file: _File
-    offset: int
-    size: int
-    buffer: memoryview
-    fault: str
-
-
-class _Output:
-    """The files of all targets. ``write`` may be called by several threads.
-
-    The kernel lets one thread write a file at a time, and others that try spin. So whoever finds somebody
-    writing leaves its piece for them, and decodes the next chunk.
-    """
-
-    def __init__(self, reader: ContainerReader, targets: Sequence[_Target], force: bool, most: int) -> None:
-        self._reader, self._targets, self._force = reader, targets, force
-        self._most = most
-        self._writing = threading.Lock()
-        self._waiting: deque[_Piece] = deque()
-        self._buffers = Buffers()
-        self._unfinished: set[_File] = set()
-        self._whole: deque[_File] = deque()
-        #: Bytes written, and bytes in all.
-        self.done = 0
-        self.total = sum(_size(reader, target) for target in targets)
-        #: The files that were given up, and why.
-        self.bad: dict[Path, str] = {}
-
-    def jobs(self) -> Iterator[tuple[_File, int, int]]:
-        """For each chunk its file, its number and its offset in the file; files are opened on the way."""
-        starts = self._reader.index.starts
-        for target in self._targets:
-            file = _File(target, self._force)
-            self._unfinished.add(file)
+    def jobs() -> Iterator[_Job]:
+        for target in targets:
+            target.path.parent.mkdir(parents=True, exist_ok=True)
+            file = AtomicFile(target.path, force=force)
+            unfinished.add(file)
             for chunk in range(target.first, target.last):
-                yield file, chunk, starts[chunk] - starts[target.first]
+                yield _Job(file, chunk, starts[chunk] - starts[target.first], last=chunk + 1 == target.last)
             if target.first == target.last:
-                self._whole.append(file)
+                yield _Job(file, None, 0, last=True)
 
-    def write(self, job: tuple[_File, int, int]) -> None:
-        """Decode a chunk and see to it that it gets to its place."""
-        file, chunk, offset = job
-        size, fault = self._reader.index.chunks[chunk].decoded_size, ""
-        buffer = self._buffers.take(size)
-        try:
-            self._reader.read_chunk(chunk, buffer[:size])
-        except DamageError as error:
-            if not self._reader.recovered:
-                raise
-            fault = str(error)
-        self._waiting.append(_Piece(file, offset, size, buffer, fault))
-        self.flush(wait=len(self._waiting) > self._most)
-
-    def flush(self, *, wait: bool) -> None:
-        """Write the pieces that are waiting; without ``wait`` only if nobody does so already."""
-        while self._waiting and self._writing.acquire(blocking=wait):
-            try:
-                while self._waiting:
-                    self._put(self._waiting.popleft())
-            finally:
-                self._writing.release()
-
-    def _put(self, piece: _Piece) -> None:
-        file = piece.file
-        if piece.fault:
-            self.bad.setdefault(file.atomic.path, piece.fault)
-        else:
-            file.atomic.pwrite(piece.buffer[: piece.size], piece.offset)
-        self._buffers.give(piece.buffer)
-        self.done += piece.size
-        file.waiting -= 1
-        if not file.waiting and file.atomic.path not in self.bad:
-            self._whole.append(file)
-
-    def commit(self) -> None:
-        """Give the files their names that have become whole."""
-        while self._whole:
-            file = self._whole.popleft()
-            file.atomic.commit()
-            self._unfinished.discard(file)
-
-    def discard(self) -> None:
-        """Remove what is not whole."""
-        for file in self._unfinished:
-            file.atomic.discard()
+    results = ordered_map(lambda job: _decode(reader, job, buffers), jobs(), workers)
+    try:
+        for job, buffer, size, fault in results:
+            if fault:
+                bad.setdefault(job.file.path, fault)
+            else:
+                job.file.pwrite(buffer[:size], job.offset)
+            buffers.give(buffer)
+            done += size
+            if progress is not None:
+                progress(done, total, done)
+            if job.last and job.file.path not in bad:  # once a report has raised, nothing appears
+                job.file.commit()
+                unfinished.discard(job.file)
+    finally:
+        results.close()
+        for file in unfinished:
+            file.discard()
+    return bad

@@ -6,11 +6,10 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 from qzf.container import verify as checks
-from qzf.container.catalog import MemberEntry
 from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
 from qzf.container.verify import Damage
@@ -18,7 +17,7 @@ from qzf.errors import QzfError, UnsupportedError
 from qzf.format.ids import RECORD_HEADER_SIZE
 from qzf.ops.reports import VerifyReport
 from qzf.ops.sources import find_sources
-from qzf.parallel import Progress, default_threads, share_in_order
+from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import Buffers, scratch
 from qzf.storage import FileSource, StrPath
 
@@ -77,83 +76,48 @@ def verify(
 def _check_chunks(
     reader: ContainerReader, quick: bool, workers: int, progress: Progress | None
 ) -> list[Damage]:
-    chunks, total = _Chunks(reader, quick), reader.index.starts[-1]
+    index, buffers = reader.index, Buffers()
+    total, done = index.starts[-1], 0
+    damage: list[Damage] = []
+    chunks = range(len(index.chunks))
+    with closing(ordered_map(lambda c: _check_chunk(reader, c, quick, buffers), chunks, workers)) as results:
+        for member in index.members:
+            hasher, whole = hashlib.sha256(), not quick
+            for chunk in range(member.first_chunk, member.first_chunk + member.chunk_count):
+                found, buffer = next(results)
+                damage += found
+                size = index.chunks[chunk].decoded_size
+                whole = whole and not found
+                if whole:
+                    hasher.update(buffer[:size])
+                buffers.give(buffer)
+                done += size
+                if progress is not None:
+                    progress(done, total, done)
+            if whole and hasher.hexdigest() != member.sha256:
+                damage.append(Damage("member", "the member does not match its SHA-256", member=member.name))
+    return damage
 
-    def report() -> None:
-        if progress is not None:
-            progress(chunks.done, total, chunks.done)
 
-    share_in_order(chunks.check, chunks.add, range(len(reader.index.chunks)), workers, report)
-    report()
-    chunks.close_members()
-    return chunks.damage
-
-
-class _Checked(NamedTuple):
-    """A chunk that was checked: what is wrong with it, or what it decodes to, in ``buffer``."""
-
-    chunk: int
-    damage: list[Damage]
-    buffer: memoryview
-
-
-class _Chunks:
-    """The chunks of a container, each checked by itself; and the members that they make up."""
-
-    def __init__(self, reader: ContainerReader, quick: bool) -> None:
-        self._reader, self._quick = reader, quick
-        self._buffers = Buffers()
-        self._members = iter(reader.index.members)
-        self._member: MemberEntry | None = None
-        self._hasher, self._whole = hashlib.sha256(), False
-        self.damage: list[Damage] = []
-        #: Bytes of the members so far.
-        self.done = 0
-
-    def check(self, chunk: int) -> _Checked:
-        """Check one chunk; by any thread."""
-        reader = self._reader
-        with scratch(reader.record_size(chunk)) as record:
-            reader.read_record(chunk, record)
-            found = checks.check_chunk(reader, chunk, record)
-            if self._quick or found:
-                return _Checked(chunk, found, memoryview(b""))
-            size = reader.index.chunks[chunk].decoded_size
-            buffer = self._buffers.take(size)
-            try:
-                reader.decode(chunk, record[RECORD_HEADER_SIZE:], buffer[:size])
-            except UnsupportedError as error:
-                with located(**reader.where(chunk)):
-                    raise error  # not damage: a newer reader is needed
-            except QzfError as error:
-                found = [checks.damaged_chunk(reader, chunk, error.message)]
-            return _Checked(chunk, found, buffer)
-
-    def add(self, checked: _Checked) -> None:
-        """Take the next chunk's result."""
-        while self._member is None or checked.chunk >= self._member.first_chunk + self._member.chunk_count:
-            self._next_member()
-        size = self._reader.index.chunks[checked.chunk].decoded_size
-        self.damage += checked.damage
-        self._whole = self._whole and not checked.damage
-        if self._whole:
-            self._hasher.update(checked.buffer[:size])
-        self._buffers.give(checked.buffer)
-        self.done += size
-
-    def close_members(self) -> None:
-        """Look at the members that are left: the last one, and empty ones behind it."""
-        while self._next_member():
-            pass
-
-    def _next_member(self) -> bool:
-        """Close the open member, and open the next one, if there is one."""
-        member = self._member
-        if member is not None and self._whole and self._hasher.hexdigest() != member.sha256:
-            self.damage.append(Damage("member", "the member does not match its SHA-256", member=member.name))
-        self._member = next(self._members, None)
-        self._hasher, self._whole = hashlib.sha256(), not self._quick
-        return self._member is not None
+def _check_chunk(
+    reader: ContainerReader, chunk: int, quick: bool, buffers: Buffers
+) -> tuple[list[Damage], memoryview]:
+    """What is wrong with a chunk, and a buffer with what it decodes to."""
+    with scratch(reader.record_size(chunk)) as record:
+        reader.read_record(chunk, record)
+        found = checks.check_chunk(reader, chunk, record)
+        if quick or found:
+            return found, memoryview(b"")
+        size = reader.index.chunks[chunk].decoded_size
+        buffer = buffers.take(size)
+        try:
+            reader.decode(chunk, record[RECORD_HEADER_SIZE:], buffer[:size])
+        except UnsupportedError as error:
+            with located(**reader.where(chunk)):
+                raise error  # not damage: a newer reader is needed
+        except QzfError as error:
+            found = [checks.damaged_chunk(reader, chunk, error.message)]
+        return found, buffer
 
 
 def _compare(reader: ContainerReader, against: Sequence[StrPath]) -> Iterator[Damage]:

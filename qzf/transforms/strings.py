@@ -18,7 +18,7 @@ from qzf.transforms.modeled import CodedStream
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["decode_strings", "split_strings"]
+__all__ = ["decode_strings", "split_strings", "walk_strings"]
 
 #: Bytes of a length in the chunk; the stream has at least one for each.
 _HEAD: Final = 8
@@ -27,6 +27,15 @@ _HEAD: Final = 8
 def split_strings(data: Buffer) -> tuple[bytes, bytes] | None:
     """Lengths and text of ``data``; None where it is not exactly a sequence of strings."""
     return _core.strings_split(data)
+
+
+def walk_strings(window: Buffer, count: int) -> tuple[int, int]:
+    """Walk over up to ``count`` strings that start in ``window``.
+
+    Returns how many, and where the next one would start, which may lie beyond the window (2**64 - 1: or
+    further).
+    """
+    return _core.strings_walk(window, count)
 
 
 def decode_strings(streams: Sequence[CodedStream], tables: int, out: memoryview) -> None:

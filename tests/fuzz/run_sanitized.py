@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,14 +29,25 @@ def _load(core: str) -> None:
 
 
 def _separate_streams() -> None:
-    from qzf.transforms import modeled
+    """Copy what the core is given, where it lies in a larger buffer, and use no buffer twice."""
+    from qzf import scratch
+    from qzf.transforms import fields, modeled
 
-    decode = modeled.decode
+    core: Any = sys.modules["qzf._core"]
+    decode, merge, merge_strings = modeled.decode, fields.merge, core.strings_merge
 
-    def separately(transform, layout, streams, tables, out):  # type: ignore[no-untyped-def]
+    def decode_copies(transform, layout, streams, tables, out):  # type: ignore[no-untyped-def]
         decode(transform, layout, [each._replace(body=bytes(each.body)) for each in streams], tables, out)
 
-    modeled.decode = separately
+    def merge_copies(layout, streams, out, **options):  # type: ignore[no-untyped-def]
+        merge(layout, [bytes(stream) for stream in streams], out, **options)
+
+    def merge_string_copies(lengths, text, out):  # type: ignore[no-untyped-def]
+        merge_strings(bytes(lengths), bytes(text), out)
+
+    modeled.decode, fields.merge = decode_copies, merge_copies
+    core.strings_merge = merge_string_copies
+    scratch._KEEP = -1  # type: ignore[misc]
 
 
 def _decode(data: bytes) -> int:

@@ -196,6 +196,25 @@ def test_an_error_in_the_middle_leaves_no_half_file(
     assert len(list(DESCRIPTORS.iterdir())) == descriptors
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_few_files_are_open_at_a_time(threads: int, tmp_path: Path) -> None:
+    """Small ones and empty ones in a row."""
+    source = tmp_path / "many"
+    source.mkdir()
+    for number in range(300):
+        (source / f"{number:03}").write_bytes(bytes(number % 3))
+    qzf.pack(source, tmp_path / "many.qzf")
+    before, most = len(list(DESCRIPTORS.iterdir())), 0
+
+    def count(*_: int) -> None:
+        nonlocal most
+        most = max(most, len(list(DESCRIPTORS.iterdir())))
+
+    qzf.unpack(tmp_path / "many.qzf", tmp_path / "out", threads=threads, progress=count)
+    assert _files(tmp_path / "out") == _files(source)
+    assert most <= before + 2 * threads + 2 + 3
+
+
 def test_damage_leaves_no_half_file(single: Path, tmp_path: Path) -> None:
     with qzf.open(single) as container:
         offset = int(container.chunks["offset"][-2])

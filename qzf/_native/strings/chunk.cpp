@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "bits.h"
+
 namespace qzf {
 namespace {
 
@@ -61,6 +63,16 @@ const char* strings_merge(Span lengths, Span text, std::uint8_t* out, std::size_
   }
   if (size != 0) return "the strings of a chunk are shorter than the chunk";
   return left != 0 ? "the strings of a chunk are shorter than its text" : nullptr;
+}
+
+StringsWalk strings_walk(Span data, std::size_t count) {
+  StringsWalk walk = {0, 0};
+  while (walk.walked < count && walk.next <= data.size && data.size - walk.next >= kHead) {
+    const std::uint64_t length = load64(data.data + walk.next), most = UINT64_MAX - walk.next - kHead;
+    walk.next = length > most ? UINT64_MAX : walk.next + kHead + length;
+    ++walk.walked;
+  }
+  return walk;
 }
 
 }  // namespace qzf

@@ -97,10 +97,26 @@ bool check_merge(const Bytes& lengths, const Bytes& text, std::size_t size) {
   return fault == nullptr && Bytes(out.data.get(), out.data.get() + size) == *expected;
 }
 
+// The walk against one by one; of an exact copy, so that a sanitizer sees a byte too many.
+bool check_walk(const Bytes& data, std::size_t count) {
+  const Exact from(data);
+  const qzf::StringsWalk walk = qzf::strings_walk(from.span(), count);
+  std::uint64_t at = 0;
+  std::size_t walked = 0;
+  for (; walked < count && at <= data.size() && data.size() - at >= 8; ++walked) {
+    std::uint64_t length = 0;
+    for (std::size_t i = 8; i-- > 0;) length = length << 8 | data[at + i];
+    const std::uint64_t end = at + 8 + length;
+    at = length > ~std::uint64_t{0} - 8 - at ? ~std::uint64_t{0} : end;
+  }
+  return walk.walked == walked && walk.next == at;
+}
+
 bool check_round(Random& random) {
   Bytes chunk = random_chunk(random);
   const bool whole = below(random, 2) == 0;
   if (!whole) damage(random, chunk);
+  if (!check_walk(chunk, below(random, 15))) return false;
   const Exact from(chunk);
   qzf::StringsApart apart;
   if (qzf::strings_split(from.span(), apart)) {
