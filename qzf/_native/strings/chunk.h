@@ -21,8 +21,8 @@ bool strings_split(Span chunk, StringsApart& out);
 // of the spans and of these bytes.
 const char* strings_merge(Span lengths, Span text, std::uint8_t* out, std::size_t size);
 
-// Walks over up to `count` strings that start in `data`, of which it reads the lengths only. Where the next one
-// would start, which may lie behind the data; 2^64 - 1 for any place from there on.
+// Walks over up to `count` strings that start in `data`, of which it reads the lengths only. Where the next
+// one would start, which may lie behind the data; 2^64 - 1 for any place from there on.
 struct StringsWalk {
   std::size_t walked;
   std::uint64_t next;
