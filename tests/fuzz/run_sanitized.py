@@ -10,11 +10,15 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +32,14 @@ def _load(core: str) -> None:
     spec.loader.exec_module(module)
 
 
+def _exact(data: Buffer) -> memoryview:
+    """A copy in memory of exactly its size: behind bytes there is a zero, behind other arrays room."""
+    source = memoryview(data).cast("B")
+    copy = memoryview(array("B", [0]) * len(source))
+    copy[:] = source
+    return copy
+
+
 def _separate_streams() -> None:
     """Copy what the core is given, where it lies in a larger buffer, and use no buffer twice."""
     from qzf import scratch
@@ -37,17 +49,18 @@ def _separate_streams() -> None:
     decode, merge, merge_strings = modeled.decode, fields.merge, core.strings_merge
 
     def decode_copies(transform, layout, streams, tables, out):  # type: ignore[no-untyped-def]
-        decode(transform, layout, [each._replace(body=bytes(each.body)) for each in streams], tables, out)
+        decode(transform, layout, [each._replace(body=_exact(each.body)) for each in streams], tables, out)
 
     def merge_copies(layout, streams, out, **options):  # type: ignore[no-untyped-def]
-        merge(layout, [bytes(stream) for stream in streams], out, **options)
+        merge(layout, [_exact(stream) for stream in streams], out, **options)
 
     def merge_string_copies(lengths, text, out):  # type: ignore[no-untyped-def]
-        merge_strings(bytes(lengths), bytes(text), out)
+        merge_strings(_exact(lengths), _exact(text), out)
 
     modeled.decode, fields.merge = decode_copies, merge_copies
     core.strings_merge = merge_string_copies
     scratch._KEEP = -1  # type: ignore[misc]
+    scratch.bytearray = lambda size: _exact(bytes(size))  # type: ignore[attr-defined]
 
 
 def _decode(data: bytes) -> int:
@@ -61,7 +74,7 @@ def _decode(data: bytes) -> int:
         reader = ContainerReader(MemorySource(data))
         for chunk in range(len(reader.index.chunks)):
             with suppress(QzfError):
-                reader.read_chunk(chunk)
+                reader.read_chunk(chunk, _exact(bytes(reader.index.chunks[chunk].decoded_size)))
                 decoded += 1
     return decoded
 
