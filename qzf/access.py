@@ -342,9 +342,13 @@ def _room(name: str, given: Room, size: int) -> memoryview:
     try:
         room = given if isinstance(given, np.ndarray) else np.frombuffer(memoryview(given), np.uint8)
     except (TypeError, ValueError, BufferError):
-        room = np.empty(0, np.uint8)  # not to be looked at as bytes
-        room.flags.writeable = False
-    if room.nbytes != size or not room.flags.c_contiguous or not (room.flags.writeable or not size):
+        room = None  # not to be looked at as bytes
+    if (
+        room is None
+        or room.nbytes != size
+        or not room.flags.c_contiguous
+        or not (room.flags.writeable or not size)
+    ):
         raise OptionError(f"tensor {name!r} needs a writable, contiguous buffer of {size} bytes")
     return room.reshape(-1).view(np.uint8).data
 

@@ -89,8 +89,12 @@ class Index:
 
     def member_offset(self, chunk: int) -> int:
         """Offset in its member of the bytes that chunk ``chunk`` decodes to."""
-        first = self.members[self.member_of(chunk)].first_chunk
-        return self.starts[chunk] - self.starts[first]
+        return self.place(chunk)[1]
+
+    def place(self, chunk: int) -> tuple[int, int]:
+        """The member that chunk ``chunk`` belongs to, and the offset in it of what the chunk decodes to."""
+        member = self.member_of(chunk)
+        return member, self.starts[chunk] - self.starts[self.members[member].first_chunk]
 
 
 def parse_index(data: memoryview, end: int) -> Index:

@@ -25,17 +25,7 @@ LoadTable = Callable[[int], SharedTable]
 _PRELUDE: Final = struct.Struct("<BBBB")
 _STREAM: Final = struct.Struct("<BBHII")
 #: The transforms as plain numbers: looking up members of an enumeration takes its time.
-_STORED, _NONE, _FIELDS, _QUANT, _VALUES, _STRINGS = (
-    int(transform)
-    for transform in (
-        Transform.STORED,
-        Transform.NONE,
-        Transform.FIELDS,
-        Transform.QUANT,
-        Transform.VALUES,
-        Transform.STRINGS,
-    )
-)
+_STORED, _NONE, _FIELDS, _QUANT, _VALUES, _STRINGS = map(int, Transform)
 #: Bytes of a chunk that are looked at for repetitions.
 _PROBE: Final = 4096
 

@@ -110,18 +110,17 @@ class ContainerReader:
         return self._header_of(chunk, self.index.chunks[chunk])
 
     def _header_of(self, chunk: int, entry: ChunkEntry) -> RecordHeader:
-        index = self.index
-        member = index.member_of(chunk)
+        member, offset = self.index.place(chunk)
         return RecordHeader(
             _CHUNK,
             entry.transform,
             entry.layout,
             member,
             entry.tensor,
-            index.starts[chunk] - index.starts[index.members[member].first_chunk],
+            offset,
             entry.stored_size,
             entry.decoded_size,
-            index.head.salt,
+            self.index.head.salt,
             entry.stored_xxh3,
             entry.decoded_xxh3,
         )

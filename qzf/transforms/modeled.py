@@ -30,6 +30,7 @@ __all__ = [
     "SharedTable",
     "ValuesChunks",
     "decode",
+    "decode_plain",
 ]
 
 _T = TypeVar("_T")
@@ -289,13 +290,21 @@ def _decode_values(
         "the streams of a values chunk have other sizes than its numbers need",
     )
     with scratch(sum(stream.size for stream in plain)) as space:
-        decoded = []
-        for stream in plain:
-            _require(
-                stream.codec in (Codec.RAW, Codec.ZSTD) and stream.slot == NO_TABLE,
-                "a stream of a values chunk has another codec or table",
-            )
-            room, space = space[: stream.size], space[stream.size :]
-            decoded.append(codec(stream.codec).decode(memoryview(stream.body), room, None))
-        first, extras, low, words = decoded
+        first, extras, low, words = decode_plain(plain, space, "values")
         model.decode(first, symbols.body, extras, low, words, out)
+
+
+def decode_plain(streams: Sequence[CodedStream], space: memoryview, transform: str) -> list[memoryview]:
+    """Decode streams that must be raw or zstd frames and name no table, one behind the other in ``space``.
+
+    Their sizes are bounded already. Raises ``ChunkError``.
+    """
+    decoded = []
+    for stream in streams:
+        _require(
+            stream.codec in (Codec.RAW, Codec.ZSTD) and stream.slot == NO_TABLE,
+            f"a stream of a {transform} chunk has another codec or table",
+        )
+        room, space = space[: stream.size], space[stream.size :]
+        decoded.append(codec(stream.codec).decode(memoryview(stream.body), room, None))
+    return decoded

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from qzf import _core
-from qzf.codecs.registry import codec
 from qzf.errors import ChunkError
-from qzf.format.ids import NO_TABLE, Codec
 from qzf.scratch import scratch
-from qzf.transforms.modeled import CodedStream
+from qzf.transforms.modeled import CodedStream, decode_plain
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -46,13 +44,8 @@ def decode_strings(streams: Sequence[CodedStream], tables: int, out: memoryview)
     if not (1 <= lengths.size <= len(out) // _HEAD and text.size <= len(out) - _HEAD):
         raise ChunkError("the streams of a strings chunk have other sizes than its strings need")
     with scratch(lengths.size + text.size) as space:
-        decoded = []
-        for stream in streams:
-            if stream.codec not in (Codec.RAW, Codec.ZSTD) or stream.slot != NO_TABLE:
-                raise ChunkError("a stream of a strings chunk has another codec or table")
-            room, space = space[: stream.size], space[stream.size :]
-            decoded.append(codec(stream.codec).decode(memoryview(stream.body), room, None))
+        first, second = decode_plain(streams, space, "strings")
         try:
-            _core.strings_merge(decoded[0], decoded[1], out)
+            _core.strings_merge(first, second, out)
         except ValueError as error:
             raise ChunkError(str(error)) from None
