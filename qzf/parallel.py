@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from qzf.errors import OptionError
 
-__all__ = ["Progress", "default_threads", "ordered_map"]
+__all__ = ["Crew", "ForkSafeLock", "Progress", "default_threads", "ordered_map"]
 
 #: Called from the calling thread with (input bytes done, input bytes in all, output bytes so far).
 Progress = Callable[[int, int, int], None]
@@ -40,7 +41,7 @@ def ordered_map(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> 
     in its turn; what has not begun by then, or when the iterator is closed, is dropped.
     """
     window, waiting = 2 * threads + 2, iter(items)
-    crew = _Crew(work, threads)
+    crew = Crew(work, threads)
     taken = yielded = 0
     more = True
     try:
@@ -68,7 +69,7 @@ class _Outcome(NamedTuple, Generic[_R]):
     error: BaseException | None
 
 
-class _Crew(Generic[_T, _R]):
+class Crew(Generic[_T, _R]):
     """Threads that work on what the calling thread adds; it may lend a hand."""
 
     def __init__(self, work: Callable[[_T], _R], threads: int) -> None:
@@ -140,3 +141,32 @@ class _Crew(Generic[_T, _R]):
             if helper.ident is not None:
                 helper.join()
         self._outcomes.clear()
+
+
+class ForkSafeLock:
+    """A lock that is free in a child process, whoever held it when the process forked.
+
+    Only for state that is whole at each moment that another thread may fork, or is lost with the thread.
+    """
+
+    _all: ClassVar[weakref.WeakSet[ForkSafeLock]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @classmethod
+    def renew(cls) -> None:
+        """Free all of them; called in a child process."""
+        for one in cls._all:
+            one._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ForkSafeLock.renew)

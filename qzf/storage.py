@@ -12,15 +12,23 @@ import contextlib
 import mmap
 import os
 import stat
-import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import IO, Final, Protocol, Self
 
 from qzf.errors import OptionError, SourceChangedError, SourceError
+from qzf.parallel import ForkSafeLock
 
-__all__ = ["ByteSource", "FileIdentity", "FileSource", "MemorySource", "SourceBase", "StrPath"]
+__all__ = [
+    "ByteSource",
+    "FileIdentity",
+    "FileSource",
+    "MemorySource",
+    "ObjectSource",
+    "SourceBase",
+    "StrPath",
+]
 
 #: A path as callers give it.
 StrPath = str | os.PathLike[str]
@@ -157,7 +165,7 @@ class FileSource(SourceBase):
         # A relative path must mean the same file after a change of directory.
         self._path = Path(name).absolute()
         self._map: mmap.mmap | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self.identity: Final = _identity(status)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -253,6 +261,45 @@ class MemorySource(SourceBase):
 
     def _fill(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self._data[offset : offset + len(buffer)]
+
+
+class ObjectSource(SourceBase):
+    """A binary file object that can seek; its position is the source's from now on.
+
+    Reads from several threads take turns. Closing the source leaves the object open. Raises ``OptionError``
+    for an object that does not read bytes or cannot seek.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        try:
+            if isinstance(file.read(0), str):
+                raise OptionError("a file object that reads bytes is due, not one that reads text")
+            size = file.seek(0, os.SEEK_END)
+        except (AttributeError, OSError, ValueError) as error:
+            if isinstance(error, OptionError):
+                raise
+            raise OptionError(f"the file object cannot be read at offsets: {error}") from error
+        name = getattr(file, "name", None)
+        super().__init__(name if isinstance(name, str) else f"<{type(file).__name__}>", size)
+        self._file, self._lock = file, ForkSafeLock()
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        with self._lock:
+            self._file.seek(offset)
+            done = 0
+            while done < len(buffer):
+                data = self._file.read(len(buffer) - done)
+                if not data:
+                    raise SourceChangedError(
+                        f"the file has become shorter than the {self.size} bytes it had when it was opened",
+                        file=self.name,
+                        offset=offset + done,
+                    )
+                buffer[done : done + len(data)] = data
+                done += len(data)
+
+    def close(self) -> None:
+        """The object is its owner's to close."""
 
 
 def _identity(status: os.stat_result) -> FileIdentity:

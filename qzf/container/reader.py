@@ -7,7 +7,6 @@ Errors carry file, offset, and where known member, tensor and chunk.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -29,6 +28,7 @@ from qzf.format.ids import (
 from qzf.format.tables import ChunkEntry, SectionEntry
 from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_trailer, xxh3
 from qzf.limits import MAX_INDEX, MAX_MODELS_KEPT, TAIL_READ
+from qzf.parallel import ForkSafeLock
 from qzf.scratch import scratch
 from qzf.storage import ByteSource
 from qzf.transforms.modeled import SharedTable
@@ -63,7 +63,7 @@ class ContainerReader:
         self.source = source
         self._tables: dict[int, tuple[int, SharedTable]] = {}
         self._recent: dict[int, SharedTable] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         #: With a trusted digest each record is held against the index's SHA-256, not only its XXH3.
         self.authenticated = digest is not None
         #: An index that was rebuilt counts members and tensors anew, so record headers may differ from it.
@@ -82,7 +82,7 @@ class ContainerReader:
         """
         reader = cls.__new__(cls)
         reader.source, reader.index = source, index
-        reader._tables, reader._recent, reader._lock = {}, {}, threading.Lock()
+        reader._tables, reader._recent, reader._lock = {}, {}, ForkSafeLock()
         reader.authenticated, reader.recovered, reader.lost = False, True, lost
         reader.trailer = Trailer(index.end, 0, source.size, bytes(32))
         return reader

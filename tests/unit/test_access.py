@@ -311,8 +311,8 @@ def test_pickling(tmp_path: Path) -> None:
 
 
 def test_what_is_no_path_is_refused() -> None:
-    for wrong in (3, None, b"bytes"):
-        with pytest.raises(OptionError, match="a path or a byte source"):
+    for wrong in (3, None, ["a"]):
+        with pytest.raises(OptionError, match="a path, bytes, a file object or a byte source"):
             qzf.open(wrong)  # type: ignore[arg-type]
 
 

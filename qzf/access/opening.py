@@ -1,0 +1,62 @@
+"""``qzf.open``: from a path, bytes or a file object to an open container."""
+
+from __future__ import annotations
+
+import os
+from typing import IO, Any
+
+from qzf.access.container import Container
+from qzf.access.frameworks import by_name
+from qzf.container.opening import open_reader
+from qzf.errors import OptionError
+from qzf.storage import ByteSource, FileSource, MemorySource, ObjectSource, SourceBase
+
+__all__ = ["open_container"]
+
+#: What a container can be opened from.
+Openable = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | ByteSource
+
+
+def open_container(
+    src: Openable,
+    *,
+    framework: str = "numpy",
+    device: str | None = None,
+    digest: str | None = None,
+    threads: int | None = None,
+    recover: bool = False,
+    cache_bytes: int = 0,
+) -> Container:
+    """Open a container for reading tensors; ``qzf.open``.
+
+    ``src``: a path, the container's bytes, or a binary file object that can seek. Reads trailer and index
+    only. ``framework`` and ``device`` say what tensors come as (`qzf.access.frameworks.by_name`). ``digest``:
+    the container digest that is expected (hexadecimal); with it every chunk is also held against its SHA-256.
+    ``threads`` bounds those that decode; default: the processors there are. ``recover`` rebuilds a lost index
+    by a scan. ``cache_bytes`` of decoded chunks are kept for being read again, by default none.
+
+    Raises ``FormatError`` for what is no valid container, ``ChecksumError``, ``OptionError``; ``OSError``
+    passes through.
+    """
+    arrays = by_name(framework, device)
+    if not isinstance(cache_bytes, int) or cache_bytes < 0:
+        raise OptionError(f"cache_bytes must be a number of bytes, not {cache_bytes!r}")
+    source = _source(src)
+    try:
+        reader = open_reader(source, digest, recover)
+        return Container(reader, threads, framework=arrays, cache_bytes=cache_bytes)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _source(src: Any) -> ByteSource:
+    if isinstance(src, str | os.PathLike):
+        return FileSource(src)
+    if isinstance(src, SourceBase):
+        return src
+    if isinstance(src, bytes | bytearray | memoryview):
+        return MemorySource(src)
+    if hasattr(src, "read") and hasattr(src, "seek"):
+        return ObjectSource(src)
+    raise OptionError(f"a path, bytes, a file object or a byte source is due, not {type(src).__name__}")
