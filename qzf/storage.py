@@ -73,6 +73,12 @@ class ByteSource(Protocol):
     def view(self, offset: int, size: int) -> memoryview:
         """Return a read-only view of bytes, without a copy where the source is mapped. Errors as `read`."""
 
+    def scattered(self) -> None:
+        """Note that what is read lies here and there, so that nothing is read ahead unasked."""
+
+    def will_need(self, offset: int, size: int) -> None:
+        """Have a range on its way to memory by the time that it is read, if that can be had."""
+
     def close(self) -> None:
         """Release everything; views that are still held stay valid. Closing twice is no error."""
 
@@ -124,6 +130,14 @@ class SourceBase(ABC):
 
     def view(self, offset: int, size: int) -> memoryview:
         return memoryview(self.read(offset, size))
+
+    # Hints, which most sources have no use for.
+
+    def scattered(self) -> None:  # noqa: B027
+        """Note that what is read lies here and there, so that nothing is read ahead unasked."""
+
+    def will_need(self, offset: int, size: int) -> None:  # noqa: B027
+        """Have a range on its way to memory by the time that it is read, if that can be had."""
 
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self._size:
@@ -182,6 +196,14 @@ class FileSource(SourceBase):
         if size == 0:
             return memoryview(b"")
         return memoryview(self._mapped())[offset : offset + size]
+
+    def scattered(self) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._open_descriptor(), 0, 0, os.POSIX_FADV_RANDOM)
+
+    def will_need(self, offset: int, size: int) -> None:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._open_descriptor(), offset, size, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError unless path and open file still are what was opened.

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from qzf.access.cache import ChunkCache
 from qzf.container.reader import ContainerReader
+from qzf.format.ids import ALIGNMENT, RECORD_HEADER_SIZE
 from qzf.parallel import ordered_map
 from qzf.scratch import scratch
 
@@ -49,8 +50,28 @@ class Loader:
         """Decode ranges, all threads sharing in it where there is enough to do. Raises ``DamageError``."""
         jobs = self.jobs(wants)
         chunks = sum(len(job) for job in jobs)
-        for _ in ordered_map(self.run, jobs, self.threads if chunks >= _PARALLEL_CHUNKS else 1):
+        for _ in ordered_map(self.run, self.ahead(jobs), self.threads if chunks >= _PARALLEL_CHUNKS else 1):
             pass
+
+    def ahead(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """The jobs; storage is told of each when it is taken, some time before it is done."""
+        for job in jobs:
+            for offset, size in self._extents(job):
+                self._reader.source.will_need(offset, size)
+            yield job
+
+    def _extents(self, job: Job) -> Iterator[tuple[int, int]]:
+        """Where the records of a job are, (offset, size); what lies side by side is one."""
+        chunks, begin, end = self._reader.index.chunks, 0, 0
+        for piece in job:
+            entry = chunks[piece.chunk]
+            if not end <= entry.offset <= end + ALIGNMENT:
+                if end > begin:
+                    yield begin, end - begin
+                begin = entry.offset
+            end = entry.offset + RECORD_HEADER_SIZE + entry.stored_size
+        if end > begin:
+            yield begin, end - begin
 
     def jobs(self, wants: Iterable[Want]) -> list[Job]:
         """What is to be done to fill ranges, in their order and in parts that threads can take on."""

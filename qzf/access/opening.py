@@ -43,6 +43,7 @@ def open_container(
         raise OptionError(f"cache_bytes must be a number of bytes, not {cache_bytes!r}")
     source = _source(src)
     try:
+        source.scattered()
         reader = open_reader(source, digest, recover)
         return Container(reader, threads, framework=arrays, cache_bytes=cache_bytes)
     except BaseException:

@@ -138,7 +138,7 @@ def stream_parts(
             while todo and (room := memory.take(todo[0].size)) is not None:
                 part = todo.popleft()
                 wants = [Want(slot.start, room[slot.at :][: slot.size].data) for slot in part.slots]
-                for job in loader.jobs(wants):
+                for job in loader.ahead(loader.jobs(wants)):
                     crew.add(jobs, job)
                     jobs += 1
                 coming.append((part, room, jobs))
