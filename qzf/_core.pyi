@@ -154,3 +154,14 @@ def strings_walk(src: Buffer, count: int) -> tuple[int, int]:
     """
     Walk over up to ``count`` strings that start in ``src``: how many they are, and where the next one would start, which may lie behind it (2**64 - 1: or further).
     """
+
+def dequant_types() -> list[tuple[str, int, int]]:
+    """The types that can be dequantized: name, weights and bytes of a block."""
+
+def dequantize(name: str, dtype: str, src: Buffer, out: Buffer, isa: str | None = None) -> None:
+    """
+    Write the weights of the blocks ``src`` to ``out`` as float32, float16 or bfloat16.
+
+    ValueError for another name or dtype, wrong sizes, and buffers that overlap, are not contiguous or not
+    writable.
+    """

@@ -13,3 +13,4 @@ cmake --build "$build" --parallel
 for program in lanes_test rans_test encode_test chunks_test strings_test; do
   "$build/$program" 1
 done
+"$build/dequant_test" 20

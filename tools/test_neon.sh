@@ -16,3 +16,4 @@ cmake --build "$build" --parallel
 for program in lanes_test rans_test encode_test chunks_test strings_test; do
   "$qemu" "$build/$program" 1
 done
+"$qemu" "$build/dequant_test" 20

@@ -154,4 +154,5 @@ NB_MODULE(_core, m) {
   qzf::bind_quant(m);
   qzf::bind_values(m);
   qzf::bind_strings(m);
+  qzf::bind_dequant(m);
 }

@@ -59,6 +59,7 @@ inline const Isa& chosen_isa(const std::optional<std::string>& name) {
   return name ? isa(*name) : active_isa();
 }
 
+void bind_dequant(nb::module_& m);
 void bind_quant(nb::module_& m);
 void bind_strings(nb::module_& m);
 void bind_values(nb::module_& m);

@@ -42,8 +42,9 @@ struct X86Features {
 // operating system that does not save the wide registers leaves their XCR0 bits zero.
 X86Features x86_features() {
   X86Features found;
-  const std::uint32_t osxsave_avx = bit(27) | bit(28);
-  if (cpuid(0).a < 7 || (cpuid(1).c & osxsave_avx) != osxsave_avx) return found;
+  // F16C is wanted with AVX2: every processor that has this has that.
+  const std::uint32_t osxsave_avx_f16c = bit(27) | bit(28) | bit(29);
+  if (cpuid(0).a < 7 || (cpuid(1).c & osxsave_avx_f16c) != osxsave_avx_f16c) return found;
   const std::uint64_t state = enabled_state();
   const Registers leaf7 = cpuid(7);
   const std::uint32_t features = leaf7.b, vbmi_both = bit(1) | bit(6);
@@ -58,12 +59,12 @@ X86Features x86_features() {
 
 std::vector<Isa> find_isas() {
   std::vector<Isa> found = {{"scalar", &kFieldsScalar, &kBlocksScalar, &kLanesScalar, &kCountsScalar,
-                             &kRansScalar, &kNumbersScalar}};
+                             &kRansScalar, &kNumbersScalar, &kDequantScalar}};
 #if defined(QZF_X86)
   const X86Features has = x86_features();
   if (has.avx2)
-    found.push_back(
-        {"avx2", &kFieldsAvx2, &kBlocksAvx2, &kLanesAvx2, &kCountsScalar, &kRansAvx2, &kNumbersAvx2});
+    found.push_back({"avx2", &kFieldsAvx2, &kBlocksAvx2, &kLanesAvx2, &kCountsScalar, &kRansAvx2,
+                     &kNumbersAvx2, &kDequantAvx2});
 #ifdef QZF_SIMDE
   const bool avx512 = true;
 #else
@@ -78,10 +79,11 @@ std::vector<Isa> find_isas() {
   const LanesKernels* lanes = vbmi2 ? &kLanesAvx512 : &kLanesAvx2;
   const CountsKernels* counts = vbmi2 ? &kCountsAvx512 : &kCountsScalar;
   if (avx512)
-    found.push_back({"avx512", &kFieldsAvx512, &kBlocksAvx512, lanes, counts, &kRansAvx512, &kNumbersAvx512});
+    found.push_back({"avx512", &kFieldsAvx512, &kBlocksAvx512, lanes, counts, &kRansAvx512, &kNumbersAvx512,
+                     &kDequantAvx2});
 #elif defined(QZF_NEON)
   found.push_back({"neon", &kFieldsNeon, &kBlocksScalar, &kLanesNeon, &kCountsScalar, &kRansNeon,
-                   &kNumbersNeon});  // every 64-bit ARM has it
+                   &kNumbersNeon, &kDequantScalar});  // every 64-bit ARM has it
 #endif
   return found;
 }

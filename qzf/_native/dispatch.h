@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "dequant/kernels.h"
 #include "kernels/blocks.h"
 #include "kernels/counts.h"
 #include "kernels/fields.h"
@@ -21,6 +22,7 @@ struct Isa {
   const CountsKernels* counts;
   const RansKernels* rans;
   const NumbersKernels* numbers;
+  const DequantKernels* dequant;
 };
 
 // What this build and this machine (processor and operating system) have, slowest first; never empty.

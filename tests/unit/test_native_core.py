@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from qzf import _core
+from qzf.quant import BY_NAME
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,6 +182,11 @@ def test_any_element_type_will_do() -> None:
     raw = out.tobytes()
     byte_pair().merge([raw[:4], raw[4:]], back.data)
     assert back.tolist() == list(range(6))
+
+
+def test_dequantized_blocks_have_the_sizes_of_the_quant_package() -> None:
+    for name, weights, size in _core.dequant_types():
+        assert (BY_NAME[name].block, BY_NAME[name].size) == (weights, size)
 
 
 def test_stub_is_what_nanobind_generates() -> None:

@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS, SEED = "120", "1"
+#: What 20 rounds of dequantization make, on every machine.
+DEQUANTIZED = "types 26 digest 4de35aa8fa434446"
 
 
 def run(*command: str | Path) -> str:
@@ -45,6 +47,7 @@ def test_this_machine_with_sanitizers(tmp_path: Path) -> None:
     for program in ("lanes_test", "rans_test", "encode_test", "chunks_test"):
         assert run(tmp_path / program, "3", SEED).startswith("scalar ")
     assert run(tmp_path / "strings_test", "3000", SEED).startswith("rounds ")
+    assert run(tmp_path / "dequant_test", "20", SEED).strip() == DEQUANTIZED
 
 
 def test_avx512_emulated(tmp_path: Path) -> None:
@@ -52,6 +55,7 @@ def test_avx512_emulated(tmp_path: Path) -> None:
     simde = pytest.importorskip("simde_py", reason="the SIMDe headers are not installed (simde-py)")
     out = run(ROOT / "tools/test_avx512.sh", tmp_path, simde.get_include(), LAYOUTS, SEED)
     assert "avx512 layouts" in out
+    assert DEQUANTIZED in out
 
 
 def test_neon_emulated(tmp_path: Path) -> None:
@@ -59,3 +63,4 @@ def test_neon_emulated(tmp_path: Path) -> None:
     need("qemu-aarch64-static", "qemu-aarch64")
     out = run(ROOT / "tools/test_neon.sh", tmp_path, LAYOUTS, SEED)
     assert "scalar neon layouts" in out
+    assert DEQUANTIZED in out
