@@ -13,7 +13,8 @@ from qzf._version import __version__
 
 if TYPE_CHECKING:
     from qzf._core import active_isa
-    from qzf.access import Container, QuantArray
+    from qzf.access import Container, Layer, Part, QuantArray, TensorSlice
+    from qzf.access import dequantize_array as dequantize
     from qzf.access import open_container as open  # noqa: A004
     from qzf.errors import (
         ChecksumError,
@@ -40,20 +41,24 @@ __all__ = [
     "Container",
     "DamageError",
     "FormatError",
+    "Layer",
     "NotFoundError",
     "OptionError",
     "OutputExistsError",
     "PackReport",
+    "Part",
     "QuantArray",
     "QzfError",
     "SourceChangedError",
     "SourceError",
+    "TensorSlice",
     "TruncatedError",
     "UnpackReport",
     "UnsupportedError",
     "VerifyReport",
     "__version__",
     "active_isa",
+    "dequantize",
     "open",
     "pack",
     "unpack",
@@ -64,7 +69,11 @@ _HOMES = {
     "active_isa": ("qzf._core", "active_isa"),
     "open": ("qzf.access", "open_container"),
     "Container": ("qzf.access", "Container"),
+    "Layer": ("qzf.access", "Layer"),
+    "Part": ("qzf.access", "Part"),
     "QuantArray": ("qzf.access", "QuantArray"),
+    "TensorSlice": ("qzf.access", "TensorSlice"),
+    "dequantize": ("qzf.access", "dequantize_array"),
     "pack": ("qzf.ops.packing", "pack"),
     "unpack": ("qzf.ops.unpacking", "unpack"),
     "verify": ("qzf.ops.verifying", "verify"),

@@ -13,6 +13,7 @@ import click.testing
 import numpy as np
 
 from qzf.quant import BY_NUMBER
+from qzf.storage import SourceBase
 from qzf.transforms import quant_stats
 from qzf.transforms.layouts import BY_NAME
 from qzf.transforms.modeled import SCHEMAS, QuantChunks, SharedTable, ValuesChunks
@@ -26,6 +27,22 @@ Run = Callable[..., click.testing.Result]
 
 F32, F16, Q4_0, Q8_0 = 0, 1, 2, 8
 UINT8, UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, FLOAT64 = 0, 4, 6, 7, 8, 9, 10, 12
+
+
+class CountingSource(SourceBase):
+    """Bytes that remember which ranges were asked for, as a remote file would be asked."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("counting", len(data))
+        self._data = data
+        self.reads: list[tuple[int, int]] = []
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        self.reads.append((offset, len(buffer)))
+        buffer[:] = self._data[offset : offset + len(buffer)]
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)

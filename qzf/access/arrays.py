@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Room = Buffer | npt.NDArray[Any]
 
-__all__ = ["Layout", "QuantArray", "as_array", "layout", "room_of"]
+__all__ = ["Layout", "QuantArray", "as_array", "float_dtype", "layout", "room_of"]
 
 #: Original dtype -> numpy dtype, where numpy has it; GGML and safetensors use the same names.
 _NUMPY: Final = {
@@ -132,6 +132,13 @@ def room_of(name: str, given: Room, size: int) -> memoryview:
     ):
         raise OptionError(f"tensor {name!r} needs a writable, contiguous buffer of {size} bytes")
     return room.reshape(-1).view(np.uint8).data
+
+
+def float_dtype(name: str) -> np.dtype[Any]:
+    """The numpy dtype of "float32", "float16" or "bfloat16" (which is that of ml_dtypes)."""
+    found = _numpy_dtype({"float32": "F32", "float16": "F16", "bfloat16": "BF16"}[name])
+    assert found is not None
+    return found
 
 
 def _numpy_dtype(name: str) -> np.dtype[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,20 +12,23 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
+from qzf import quant
 from qzf.access.arrays import Layout, as_array, layout, room_of
 from qzf.access.cache import ChunkCache
 from qzf.access.frameworks import Framework, by_name
 from qzf.access.layers import Layer, layers_of, main_family
 from qzf.access.loading import Loader, Want
-from qzf.access.slices import Index, TensorSlice, axes_of, read_axes
+from qzf.access.numbers import DEQUANTIZABLE, FLOAT_TYPES, float_name, floats_of
+from qzf.access.slices import Axis, Index, TensorSlice, axes_of, read_axes
 from qzf.access.stream import DEFAULT_WINDOW, Part, part_limit, plan_parts, stream_parts
 from qzf.adapters import read_metadata
 from qzf.container.catalog import MemberEntry, TensorEntry
 from qzf.container.member import MemberSource
 from qzf.container.reader import ContainerReader, located
-from qzf.errors import ChecksumError, NotFoundError, OptionError
+from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
 from qzf.format.wire import xxh3
 from qzf.parallel import default_threads, ordered_map
+from qzf.quant import GgmlType
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -136,7 +140,7 @@ class Container:
 
     # --- reading ----------------------------------------------------------------------------------
 
-    def tensor(self, name: str, *, copy: bool = True) -> Any:
+    def tensor(self, name: str, *, copy: bool = True, dequantize: bool | str = False) -> Any:
         """A tensor as an array of its original dtype and shape.
 
         With numpy, GGML quantized types, unknown types and dtypes of less than a byte come as a
@@ -144,8 +148,15 @@ class Container:
         each is held against its XXH3. With ``copy=False`` a tensor that is stored uncompressed in one chunk
         is a read-only view of the file, with no copy made.
 
-        Raises ``NotFoundError``, ``DamageError``; ``OSError`` passes through.
+        With ``dequantize`` (True for "float32", "float16", "bfloat16") tensors of a GGUF file that are
+        quantized or floats come as such floats, of their shape in weights, bit for bit as the gguf package
+        makes them. Integers, and tensors of other files, come as they are.
+
+        Raises ``NotFoundError``, ``OptionError`` for a type that cannot be dequantized, ``DamageError``;
+        ``OSError`` passes through.
         """
+        if float_name(dequantize) is not None:
+            return self.load([name], dequantize=dequantize)[name]
         entry, spec = self.info(name), self._layout(name)
         data = None if copy else self._view(entry)
         if data is None:
@@ -158,11 +169,12 @@ class Container:
         names: Iterable[str] | None = None,
         *,
         out: Mapping[str, Room] | None = None,
+        dequantize: bool | str = False,
     ) -> dict[str, Any]:
         """Tensors by name, each as ``tensor`` returns it; by default all.
 
         The fastest way to many of them, as all threads share in all their chunks. ``out`` has buffers for
-        some or all of them (writable, contiguous, of exactly the tensor's size in bytes; numpy arrays will
+        some or all of them (writable, contiguous, of exactly the array's size in bytes; numpy arrays will
         do), which they are decoded to, and which the arrays then are views of: memory that is used again is
         faster than new memory. What they hold is unspecified if this raises.
 
@@ -173,26 +185,67 @@ class Container:
         for name in out or ():
             if name not in wanted:
                 raise OptionError(f"there is a buffer for {name!r}, which is not to be loaded")
-        rooms: dict[str, memoryview] = {}
+        floats, given = float_name(dequantize), {} if out is None else out
+        rooms: dict[str, npt.NDArray[np.uint8]] = {}
         for name in wanted:
-            size, given = self.info(name).extent.size, None if out is None else out.get(name)
-            rooms[name] = np.empty(size, np.uint8).data if given is None else room_of(name, given, size)
-        self._loader.fill(Want(self._start(self.info(name)), room) for name, room in rooms.items())
-        return {name: self._wrap(name, room) for name, room in rooms.items()}
+            size, numbers = self.info(name).extent.size, floats and self._numbers(name)
+            taken = None if numbers else given.get(name)
+            rooms[name] = np.frombuffer(
+                np.empty(size, np.uint8) if taken is None else room_of(name, taken, size), np.uint8
+            )
+        self._loader.fill(Want(self._start(self.info(name)), room.data) for name, room in rooms.items())
+        found = {}
+        for name in wanted:
+            data, kind = rooms.pop(name), self._numbers(name) if floats else None
+            if floats and kind:
+                shape = self.info(name).shape
+                array = floats_of(data, kind, shape, floats, self._threads, given.get(name))
+            else:
+                array = as_array(data, self._layout(name))
+            found[name] = self._framework.wrap(array)
+        return found
 
-    def get_slice(self, name: str) -> TensorSlice:
+    def get_slice(self, name: str, *, dequantize: bool | str = False) -> TensorSlice:
         """A tensor to be read in parts: ``get_slice(name)[a:b, c:d]`` decodes only the chunks that hold them.
 
-        Raises ``NotFoundError``.
+        ``dequantize`` as for ``tensor``: indices are then those of weights. Raises ``NotFoundError``,
+        ``OptionError``.
         """
-        entry, spec = self.info(name), self._layout(name)
-        start = self._start(entry)
+        entry, spec, floats = self.info(name), self._layout(name), float_name(dequantize)
+        start, kind = self._start(entry), self._numbers(name) if floats else None
+        if floats and kind:
+            rows = spec._replace(dtype=np.dtype(np.uint8), shape=(*entry.shape[:-1], entry.row_size))
 
         def read(index: Index) -> Any:
-            part = read_axes(self._loader, start, spec, axes_of(spec.shape, index, name))
-            return self._framework.wrap(part)
+            if not floats or not kind:
+                part = read_axes(self._loader, start, spec, axes_of(spec.shape, index, name))
+                return self._framework.wrap(part)
+            *outer, last = axes_of(entry.shape, index, name)
+            raw = read_axes(self._loader, start, rows, [*outer, Axis(range(entry.row_size), False)])
+            data = np.ascontiguousarray(raw).view(np.ndarray).reshape(-1)
+            shape = (*raw.shape[:-1], entry.shape[-1])
+            part = floats_of(data, kind, shape, floats, self._threads)
+            return self._framework.wrap(part[..., last.pick])
 
-        return TensorSlice(spec.shape, entry.dtype, read)
+        return TensorSlice(entry.shape if kind else spec.shape, entry.dtype, read)
+
+    def _numbers(self, name: str) -> GgmlType | None:
+        """The GGML type of a tensor that ``dequantize`` makes floats of, None for others.
+
+        Raises ``OptionError`` for a tensor of blocks that cannot be.
+        """
+        entry, spec = self.info(name), self._layout(name)
+        if self.members[entry.member].kind != "gguf" or not (spec.raw or entry.dtype in FLOAT_TYPES):
+            return None
+        kind = quant.BY_NAME.get(entry.dtype)
+        if kind is None or entry.dtype not in DEQUANTIZABLE:
+            raise OptionError(f"{entry.dtype} cannot be dequantized", tensor=name)
+        whole = math.prod(entry.shape) * kind.size == entry.extent.size * kind.block
+        if not entry.shape or not whole or entry.row_size * math.prod(entry.shape[:-1]) != entry.extent.size:
+            raise FormatError(
+                "dtype, shape and size do not fit", file=self._reader.source.name, tensor=entry.name
+            )
+        return kind
 
     def layers(self, family: str | None = None) -> list[Layer]:
         """Tensors grouped by layer (block), in the order in which a model uses them.
@@ -273,9 +326,6 @@ class Container:
 
     def _start(self, entry: TensorEntry) -> int:
         return self._reader.index.starts[entry.first_chunk]
-
-    def _wrap(self, name: str, room: memoryview) -> Any:
-        return self._framework.wrap(as_array(np.frombuffer(room, np.uint8), self._layout(name)))
 
     def iter_bytes(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         """The original bytes of a tensor, chunk by chunk."""

@@ -15,28 +15,13 @@ from qzf.container.opening import parse_digest
 from qzf.container.reader import ContainerReader
 from qzf.errors import ChecksumError, FormatError, OptionError, QzfError, TruncatedError
 from qzf.limits import TAIL_READ
-from qzf.storage import MemorySource, SourceBase
+from qzf.storage import MemorySource
+from tests.helpers import CountingSource
 from tools.make_vectors import folders
 from tools.vectors.builder import Builder, Verbatim, noise, stored, whole
 from tools.vectors.parts import CHUNK, seal, take_apart, xxh3, zstd
 
 VECTORS = folders()["vectors"]
-
-
-class CountingSource(SourceBase):
-    """Bytes that remember which ranges were asked for, as a remote file would be asked."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__("counting", len(data))
-        self._data = data
-        self.reads: list[tuple[int, int]] = []
-
-    def _fill(self, offset: int, buffer: memoryview) -> None:
-        self.reads.append((offset, len(buffer)))
-        buffer[:] = self._data[offset : offset + len(buffer)]
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("name", ["tiny-chunks", "large-index", "no-members", "layout-076-q4_k", "folders"])
