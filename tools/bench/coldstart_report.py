@@ -152,9 +152,9 @@ def as_text(report: Report) -> str:
 
 
 def as_markdown(report: Report, jobs: Sequence[str] = ()) -> str:
-    """The report for a document."""
+    """The report for a document, of all jobs or of some."""
     parts = [_conditions(report)]
-    for job in jobs or report.jobs():
+    for job in [job for job in report.jobs() if not jobs or job in jobs]:
         parts += [
             f"**{TITLES[job]}** (times faster than the plain file)",
             markdown(table(report, job)),
