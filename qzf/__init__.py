@@ -30,8 +30,9 @@ if TYPE_CHECKING:
         TruncatedError,
         UnsupportedError,
     )
+    from qzf.ops.converting import convert
     from qzf.ops.packing import pack
-    from qzf.ops.reports import PackReport, UnpackReport, VerifyReport
+    from qzf.ops.reports import ConvertReport, PackReport, UnpackReport, VerifyReport
     from qzf.ops.unpacking import unpack
     from qzf.ops.verifying import verify
 
@@ -39,6 +40,7 @@ __all__ = [
     "ChecksumError",
     "ChunkError",
     "Container",
+    "ConvertReport",
     "DamageError",
     "FormatError",
     "Layer",
@@ -58,6 +60,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "active_isa",
+    "convert",
     "dequantize",
     "open",
     "pack",
@@ -74,9 +77,11 @@ _HOMES = {
     "QuantArray": ("qzf.access", "QuantArray"),
     "TensorSlice": ("qzf.access", "TensorSlice"),
     "dequantize": ("qzf.access", "dequantize_array"),
+    "convert": ("qzf.ops.converting", "convert"),
     "pack": ("qzf.ops.packing", "pack"),
     "unpack": ("qzf.ops.unpacking", "unpack"),
     "verify": ("qzf.ops.verifying", "verify"),
+    "ConvertReport": ("qzf.ops.reports", "ConvertReport"),
     "PackReport": ("qzf.ops.reports", "PackReport"),
     "UnpackReport": ("qzf.ops.reports", "UnpackReport"),
     "VerifyReport": ("qzf.ops.reports", "VerifyReport"),

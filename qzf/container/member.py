@@ -30,6 +30,11 @@ class MemberSource(SourceBase):
         self._first = member.first_chunk
         self._last: tuple[int, memoryview] = (-1, memoryview(b""))
 
+    @property
+    def cuts(self) -> list[int]:
+        """Where in the member its chunks begin, and its end; not to be changed."""
+        return self._starts
+
     def _fill(self, offset: int, buffer: memoryview) -> None:
         done = 0
         while done < len(buffer):

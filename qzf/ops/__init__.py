@@ -1,4 +1,4 @@
-"""The use cases: pack, unpack, verify. Here adapters and container meet.
+"""The use cases: pack, unpack, verify, convert. Here adapters and container meet.
 
 Each is loaded when it is first used: unpacking needs neither adapters nor writer.
 """
@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qzf.container.verify import Damage
+    from qzf.ops.converting import convert
     from qzf.ops.packing import default_output, pack
-    from qzf.ops.reports import PackReport, UnpackReport, VerifyReport
+    from qzf.ops.reports import ConvertReport, PackReport, UnpackReport, VerifyReport
     from qzf.ops.unpacking import unpack
     from qzf.ops.verifying import verify
     from qzf.parallel import Progress
 
 __all__ = [
+    "ConvertReport",
     "Damage",
     "PackReport",
     "Progress",
     "UnpackReport",
     "VerifyReport",
+    "convert",
     "default_output",
     "pack",
     "unpack",
@@ -29,11 +32,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConvertReport": "qzf.ops.reports",
     "Damage": "qzf.container.verify",
     "PackReport": "qzf.ops.reports",
     "Progress": "qzf.parallel",
     "UnpackReport": "qzf.ops.reports",
     "VerifyReport": "qzf.ops.reports",
+    "convert": "qzf.ops.converting",
     "default_output": "qzf.ops.packing",
     "pack": "qzf.ops.packing",
     "unpack": "qzf.ops.unpacking",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from qzf.container.verify import Damage
 
-__all__ = ["PackReport", "UnpackReport", "VerifyReport"]
+__all__ = ["ConvertReport", "PackReport", "UnpackReport", "VerifyReport"]
 
 
 class PackReport(NamedTuple):
@@ -24,6 +24,25 @@ class PackReport(NamedTuple):
     container_size: int
     digest: str
     skipped: tuple[str, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return self._asdict()
+
+
+class ConvertReport(NamedTuple):
+    """What ``convert`` wrote. Sizes in bytes.
+
+    ``changed`` of ``tensors`` were dequantized or quantized. ``notices`` say in words what the output lacks.
+    """
+
+    files: tuple[str, ...]
+    tensors: int
+    changed: int
+    input_size: int
+    output_size: int
+    notices: tuple[str, ...]
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:

@@ -519,3 +519,32 @@ def test_commands_import_only_what_they_need(tmp_path: Path, packed: Path) -> No
     fast = _modules("pack", "--level", "fast", GGUF, "-o", tmp_path / "fast")
     assert not {"numpy", "rich", "qzf.ops.modeling"} & fast
     assert "rich" not in _modules("ls", packed)
+
+
+def test_convert(tmp_path: Path) -> None:
+    """There and back byte for byte; numpy and libgguf are loaded for what needs them only."""
+    raw, again = tmp_path / "raw.safetensors", tmp_path / "again.gguf"
+    for source, out in ((GGUF, raw), (raw, again)):
+        done = run("convert", source, out, script=MODULES)
+        assert done.returncode == 0
+        assert not {"numpy", "libgguf", "construct"} & set(done.stderr.split())
+    assert again.read_bytes() == GGUF.read_bytes()
+    floats = run("convert", GGUF, tmp_path / "f.safetensors", "--dequantize", "f16")
+    assert floats.returncode == 0
+    assert floats.stderr.startswith("lost: block formats; Q4_1, Q8_0 become F16")
+    assert names(tmp_path) == ["again.gguf", "f.safetensors", "raw.safetensors"]
+
+
+def test_convert_interrupted(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("convert", GGUF, tmp_path / "raw.safetensors", "-j", "1", script=SLOW),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not names(tmp_path) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "qzf: interrupted\n")
+    assert names(tmp_path) == []

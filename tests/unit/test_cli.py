@@ -29,11 +29,11 @@ def test_help_documents_every_exit_code(run: Run) -> None:
     assert result.exit_code == 0
     for code in exits.Exit:
         assert f"{code.value}" in result.stdout
-    for name in ("pack", "unpack", "verify", "ls", "cat"):
+    for name in ("pack", "unpack", "verify", "ls", "cat", "convert"):
         assert f"\n  {name} " in result.stdout
 
 
-@pytest.mark.parametrize("name", ["pack", "unpack", "verify", "ls", "cat"])
+@pytest.mark.parametrize("name", ["pack", "unpack", "verify", "ls", "cat", "convert"])
 def test_help_of_commands_fits_80_columns(run: Run, name: str) -> None:
     result = run(name, "-h")
     assert result.exit_code == 0
