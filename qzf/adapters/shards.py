@@ -6,16 +6,30 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from qzf import limits
 from qzf.errors import GgufError, SafetensorsError
 from qzf.storage import FileSource
 
-__all__ = ["read_shard_index", "split_gguf_parts"]
+__all__ = ["GgufPart", "gguf_part", "read_shard_index", "split_gguf_parts"]
 
 #: The name of a part as gguf-split writes it (SPLIT_PREFIX format ``%s-%05d-of-%05d.gguf`` in llama.cpp).
 _PART: Final = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
+
+
+class GgufPart(NamedTuple):
+    """Which part of a split model a file is, by its name: ``number`` of ``total``, from 1 on."""
+
+    stem: str
+    number: int
+    total: int
+
+
+def gguf_part(name: str) -> GgufPart | None:
+    """Which part of a split model a file of this name is; None where it is none."""
+    match = _PART.fullmatch(name)
+    return None if match is None else GgufPart(match["stem"], int(match["number"]), int(match["count"]))
 
 
 def read_shard_index(path: str | os.PathLike[str]) -> list[str]:
@@ -45,19 +59,19 @@ def split_gguf_parts(path: str | os.PathLike[str]) -> list[Path]:
     Raises GgufError for numbers that cannot be and for a part that is missing.
     """
     given = Path(path)
-    match = _PART.fullmatch(given.name)
-    if match is None:
+    part = gguf_part(given.name)
+    if part is None:
         return [given]
-    number, count = int(match["number"]), int(match["count"])
+    stem, number, count = part
     if not 1 <= number <= count <= limits.MAX_PARTS:
         raise GgufError(f"part {number} of {count} cannot be", file=os.fspath(path))
     # One look into the folder instead of one for each part that the name claims to exist.
     present = {entry.name for entry in given.parent.iterdir()}
     parts = []
-    for part in range(1, count + 1):
-        name = f"{match['stem']}-{part:05d}-of-{count:05d}.gguf"
+    for each in range(1, count + 1):
+        name = f"{stem}-{each:05d}-of-{count:05d}.gguf"
         if name not in present:
-            raise GgufError(f"part {part} of {count} is missing: {name}", file=os.fspath(path))
+            raise GgufError(f"part {each} of {count} is missing: {name}", file=os.fspath(path))
         parts.append(given.with_name(name))
     return parts
 

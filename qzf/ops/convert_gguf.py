@@ -26,7 +26,7 @@ from qzf.quant import BY_NAME, PLAIN
 from qzf.storage import ByteSource, MemorySource
 from qzf.transforms.dequant import DEQUANTIZABLE, FLOATS, dequantize
 
-__all__ = ["DEQUANTIZED", "HEADER_KEY", "plan_restored", "plan_safetensors"]
+__all__ = ["DEQUANTIZED", "HEADER_KEY", "plan_floats", "plan_raw", "plan_restored"]
 
 HEADER_KEY: Final = "qzf.gguf_header"
 _TYPES_KEY: Final = "qzf.ggml_types"
@@ -44,41 +44,60 @@ class _Target(NamedTuple):
     """A tensor of the safetensors file, and what of the GGUF file it is made of."""
 
     tensor: SafetensorsTensor
+    source: ByteSource
     extents: Sequence[Extent]
     unit: int = 1
     made: int = 1
     step: Step | None = None
 
 
-def plan_safetensors(source: ByteSource, spec: MemberSpec, floats: str | None) -> Plan:
-    """Plan the safetensors file of a GGUF file; ``floats``, of ``DEQUANTIZED``, is what blocks become.
+def plan_raw(source: ByteSource, spec: MemberSpec) -> Plan:
+    """Plan the safetensors file that keeps all of a GGUF file.
 
-    Raises ``GgufError`` for what no safetensors file can hold and for types that cannot be dequantized.
+    Raises ``GgufError`` for what no safetensors file can hold.
     """
-    notices: tuple[str, ...] = ()
-    if floats is None:
-        metadata = _raw_metadata(spec)
-        targets = [_verbatim(spec, metadata[HEADER_KEY]), *map(_raw, spec.tensors)]
-    else:
-        targets = [_floats(tensor, source, floats) for tensor in spec.tensors]
-        metadata, lost = _values(spec)
-        notices = _lost(spec, floats, lost)
+    metadata = _raw_metadata(spec)
+    raw = [_raw(tensor, source) for tensor in spec.tensors]
+    return _plan(metadata, [_verbatim(spec, source, metadata[HEADER_KEY]), *raw], source.name)
+
+
+def plan_floats(files: Sequence[tuple[ByteSource, MemberSpec]], floats: str) -> Plan:
+    """Plan the safetensors file of a GGUF file or all parts of a split one; blocks become ``floats``.
+
+    ``floats`` is of ``DEQUANTIZED``. Raises ``GgufError`` for what no safetensors file can hold and for types
+    that cannot be dequantized.
+    """
+    targets, seen = [], set[str]()
+    for source, spec in files:
+        for tensor in spec.tensors:
+            if tensor.name in seen:
+                raise GgufError(
+                    "another part has a tensor of this name", file=source.name, tensor=tensor.name
+                )
+            seen.add(tensor.name)
+            targets.append(_floats(tensor, source, floats))
+    metadata, lost = _values(files[0][1])
+    types = {tensor.dtype for _, spec in files for tensor in spec.tensors} - PLAIN
+    plan = _plan(metadata, targets, files[0][0].name)
+    return plan._replace(notices=_lost(sorted(types), floats, lost))
+
+
+def _plan(metadata: dict[str, str], targets: list[_Target], name: str) -> Plan:
     # As safetensors itself writes them: by the width of numbers, so that each lies at a multiple of it.
     targets.sort(key=lambda target: -_width(target.tensor.dtype))
     tensors = [target.tensor for target in targets]
     if any(tensor.name == METADATA_KEY for tensor in tensors):
-        raise GgufError(
-            "no tensor of a safetensors file can have this name", file=source.name, tensor=METADATA_KEY
-        )
+        raise GgufError("no tensor of a safetensors file can have this name", file=name, tensor=METADATA_KEY)
     layout = lay_out_safetensors(metadata, tensors)
-    _check_readable(layout.header, layout.size, source.name)
+    _check_readable(layout.header, layout.size, name)
     parts = []
     for target, at in zip(targets, layout.offsets, strict=True):
         for extent in target.extents:
-            parts.append(Part(source, extent, at, target.unit, target.made, target.step))
+            parts.append(Part(target.source, extent, at, target.unit, target.made, target.step))
             at += extent.size // target.unit * target.made
     changed = sum(target.step is not None for target in targets)
-    return Plan(layout.header, parts, layout.size, len(spec.tensors), changed, notices)
+    count = len(targets) - (HEADER_KEY in metadata)
+    return Plan(layout.header, parts, layout.size, count, changed, ())
 
 
 def _raw_form(tensor: TensorSpec) -> tuple[str, tuple[int, ...]]:
@@ -90,14 +109,15 @@ def _raw_form(tensor: TensorSpec) -> tuple[str, tuple[int, ...]]:
     return "U8", (tensor.extent.size,)  # a type that QZF does not know: where its rows end is unknown, too
 
 
-def _raw(tensor: TensorSpec) -> _Target:
-    return _Target(SafetensorsTensor(tensor.name, *_raw_form(tensor), tensor.extent.size), [tensor.extent])
+def _raw(tensor: TensorSpec, source: ByteSource) -> _Target:
+    made = SafetensorsTensor(tensor.name, *_raw_form(tensor), tensor.extent.size)
+    return _Target(made, source, [tensor.extent])
 
 
-def _verbatim(spec: MemberSpec, name: str) -> _Target:
+def _verbatim(spec: MemberSpec, source: ByteSource, name: str) -> _Target:
     extents = spec.verbatim()
     size = sum(extent.size for extent in extents)
-    return _Target(SafetensorsTensor(name, "U8", (size,), size), extents)
+    return _Target(SafetensorsTensor(name, "U8", (size,), size), source, extents)
 
 
 def _raw_metadata(spec: MemberSpec) -> dict[str, str]:
@@ -111,7 +131,7 @@ def _raw_metadata(spec: MemberSpec) -> dict[str, str]:
 
 def _floats(tensor: TensorSpec, source: ByteSource, floats: str) -> _Target:
     if tensor.dtype in PLAIN:
-        return _raw(tensor)
+        return _raw(tensor, source)
     if tensor.dtype not in DEQUANTIZABLE:
         raise GgufError(f"{tensor.dtype} cannot be dequantized", file=source.name, tensor=tensor.name)
     (dtype, name), layout = DEQUANTIZED[floats], BY_NAME[tensor.dtype]
@@ -119,6 +139,7 @@ def _floats(tensor: TensorSpec, source: ByteSource, floats: str) -> _Target:
     size = tensor.extent.size // layout.size * made
     return _Target(
         SafetensorsTensor(tensor.name, dtype, tensor.shape, size),
+        source,
         [tensor.extent],
         layout.size,
         made,
@@ -142,8 +163,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _lost(spec: MemberSpec, floats: str, lost: list[str]) -> tuple[str, ...]:
-    types = sorted({tensor.dtype for tensor in spec.tensors} - PLAIN)
+def _lost(types: list[str], floats: str, lost: list[str]) -> tuple[str, ...]:
     notices = []
     if types:
         rounded = "" if floats == "f32" else ", and the weights are rounded to it"

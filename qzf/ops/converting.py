@@ -9,11 +9,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from qzf.adapters import GGUF, SAFETENSORS, describe, read_metadata, read_shard_index
+from qzf.adapters import (
+    GGUF,
+    SAFETENSORS,
+    describe,
+    gguf_part,
+    read_metadata,
+    read_shard_index,
+    split_gguf_parts,
+)
 from qzf.container.member import MemberSource
 from qzf.container.opening import open_reader
 from qzf.errors import NotFoundError, OptionError, SourceError
-from qzf.ops.convert_gguf import DEQUANTIZED, HEADER_KEY, plan_restored, plan_safetensors
+from qzf.ops.convert_gguf import DEQUANTIZED, HEADER_KEY, plan_floats, plan_raw, plan_restored
 from qzf.ops.convert_plan import Plan, write_plan
 from qzf.ops.convert_safetensors import QUANTIZED, StSource, plan_gguf
 from qzf.ops.output import check_free
@@ -59,7 +67,8 @@ def convert(
       kind than the one model in it (``member`` where there are several), that one converted.
     - GGUF to safetensors: types of GGML's own become U8 of shape (..., rows, bytes per row), and the GGUF
       header is kept, so that the way back gives the same bytes. Or all of them become ``dequantize``:
-      ``f32``, ``f16`` or ``bf16``, as the ``gguf`` package dequantizes, rounded to the nearest, ties to even.
+      ``f32``, ``f16`` or ``bf16``, as the ``gguf`` package dequantizes, rounded to the nearest, ties to even;
+      the first part of a split model then brings the others along.
     - safetensors (a file, its ``.index.json``, or a folder with either) to GGUF: the file that it was made
       from, or its floats and integers as they are under their names, with a header of ``arch`` (default
       ``unknown``) and the source's name. ``quantize`` (``QUANTIZED``; needs libgguf) is what 2-D floats
@@ -93,7 +102,7 @@ def convert(
                 )
         else:
             _no_wishes(_Wishes(None, None, None, member), "only a container has members")
-            files = _opened(stack, given, kinds)
+            files = _opened(stack, given, kinds, wishes)
         plan = _plan(files, kinds, given, wishes)
         _check_free(path, files, force)
         if notice is not None and plan.notices:
@@ -170,7 +179,7 @@ _File = tuple[str, ByteSource]
 def _members(stack: ExitStack, container: Path, wanted: str, wishes: _Wishes) -> list[_File] | None:
     """The members that ``wanted`` is to be made of; None where all are to be unpacked.
 
-    One member of that kind is taken as it is, unless it is to be changed.
+    One member of that kind is taken as it is, where no option says that the other kind is meant.
     """
     source = stack.enter_context(FileSource(container))
     reader = open_reader(source)
@@ -184,17 +193,29 @@ def _members(stack: ExitStack, container: Path, wanted: str, wishes: _Wishes) ->
     if wanted == _FILES:
         return None
     other = SAFETENSORS if wanted == GGUF else GGUF
-    found = {kind: [member for member in members if member.kind == kind] for kind in (wanted, other)}
-    picked = found[wanted] if found[wanted] else found[other]
-    if not picked:
+    found = {kind: [member.name for member in members if member.kind == kind] for kind in (wanted, other)}
+    changed = any((wishes.dequantize, wishes.quantize, wishes.arch))
+    kind = other if found[other] and (changed or not found[wanted]) else wanted
+    names = sorted(found[kind])
+    if not names:
         raise SourceError("has no GGUF or safetensors member to convert", file=source.name)
-    if len(picked) > 1 and (wanted, picked[0].kind) != (GGUF, SAFETENSORS):  # shards become one GGUF file
-        names = ", ".join(repr(member.name) for member in picked[:5])
-        raise OptionError(f"it has {len(picked)} members of that kind; name one: {names}", file=source.name)
-    return [(str(member.kind), MemberSource(reader, member.name)) for member in picked]
+    shards = (wanted, kind) == (GGUF, SAFETENSORS)  # become one file, as parts do that are dequantized
+    if len(names) > 1 and not shards and not (kind != wanted and wishes.dequantize and _is_split(names)):
+        listed = ", ".join(map(repr, names[:5]))
+        raise OptionError(f"it has {len(names)} members of that kind; name one: {listed}", file=source.name)
+    return [(kind, MemberSource(reader, name)) for name in names]
 
 
-def _opened(stack: ExitStack, path: Path, kinds: tuple[str, str]) -> list[_File]:
+def _is_split(names: list[str]) -> bool:
+    """Whether these, in order, are all parts of one split model."""
+    first = gguf_part(names[0])
+    if first is None:
+        return False
+    total = len(names)
+    return [gguf_part(name) for name in names] == [(first.stem, n, total) for n in range(1, total + 1)]
+
+
+def _opened(stack: ExitStack, path: Path, kinds: tuple[str, str], wishes: _Wishes) -> list[_File]:
     """The files that ``path`` stands for."""
     if _FILES in kinds and path.is_dir() and kinds[1] == GGUF:
         path = _model_in(path)
@@ -206,6 +227,8 @@ def _opened(stack: ExitStack, path: Path, kinds: tuple[str, str]) -> list[_File]
         )
     if path.name.lower().endswith(_INDEX):
         paths = [path.parent / name for name in read_shard_index(path)]
+    elif wishes.dequantize is not None and (part := gguf_part(path.name)) is not None and part.number == 1:
+        paths = split_gguf_parts(path)
     else:
         paths = [path]
     return [(kinds[0], stack.enter_context(FileSource(each))) for each in paths]
@@ -225,8 +248,16 @@ def _model_in(folder: Path) -> Path:
 def _plan(files: Sequence[_File], kinds: tuple[str, str], given: Path, wishes: _Wishes) -> Plan:
     if files[0][0] == GGUF:
         _no_wishes(wishes._replace(dequantize=None, member=None), "this makes safetensors of GGUF")
-        source = files[0][1]
-        return plan_safetensors(source, describe(source, f"x.{GGUF}"), wishes.dequantize)
+        described = [(source, describe(source, f"x.{GGUF}")) for _, source in files]
+        if wishes.dequantize is None:
+            plan = plan_raw(*described[0])
+        else:
+            plan = plan_floats(described, wishes.dequantize)
+        part = gguf_part(Path(files[0][1].name).name)
+        if part is None or len(files) == part.total:
+            return plan
+        alone = f"this is part {part.number} of {part.total} alone; each is converted on its own"
+        return plan._replace(notices=(*plan.notices, alone))
     _no_wishes(wishes._replace(quantize=None, arch=None, member=None), "this makes GGUF of safetensors")
     sources = []
     for _, source in files:

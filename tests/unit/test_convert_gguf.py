@@ -365,3 +365,73 @@ def test_smollm2_comes_back(tmp_path: Path) -> None:
     qzf.convert(model, tmp_path / "a.safetensors")
     qzf.convert(tmp_path / "a.safetensors", tmp_path / "a.gguf")
     assert (tmp_path / "a.gguf").read_bytes() == model.read_bytes()
+
+
+# --- split models ---------------------------------------------------------------------------------
+
+PARTS = sorted((SOURCES / "gguf").glob("split-*.gguf"))
+
+
+def test_a_split_model_becomes_one_file_of_floats(tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    report = qzf.convert(PARTS[0], out, dequantize="f32")
+    theirs = {name: array for path in PARTS for name, array in expected(path, "f32").items()}
+    tensors = raw_file(out)[1]
+    assert {name: each[2] for name, each in tensors.items()} == {n: a.tobytes() for n, a in theirs.items()}
+    assert report.tensors == len(theirs)
+    assert not any("alone" in notice for notice in report.notices)
+    container = tmp_path / "split.qzf"
+    qzf.pack(PARTS[0], container)
+    qzf.convert(container, tmp_path / "again.safetensors", dequantize="f32")
+    assert (tmp_path / "again.safetensors").read_bytes() == out.read_bytes()
+    with pytest.raises(OptionError, match="3 members of that kind; name one"):
+        qzf.convert(container, tmp_path / "raw.safetensors")
+    qzf.pack(PARTS[1:], tmp_path / "lacking.qzf")
+    with pytest.raises(OptionError, match="2 members of that kind; name one"):
+        qzf.convert(tmp_path / "lacking.qzf", tmp_path / "raw.safetensors", dequantize="f32")
+
+
+def test_parts_alone(tmp_path: Path) -> None:
+    for number, path in enumerate(PARTS, 1):
+        raw, again = tmp_path / f"{number}.safetensors", tmp_path / f"{number}.gguf"
+        report = qzf.convert(path, raw)
+        assert report.notices == (f"this is part {number} of 3 alone; each is converted on its own",)
+        qzf.convert(raw, again)
+        assert again.read_bytes() == path.read_bytes()
+    report = qzf.convert(PARTS[1], tmp_path / "f.safetensors", dequantize="f32")
+    assert report.notices[-1] == "this is part 2 of 3 alone; each is converted on its own"
+
+
+def test_a_tensor_in_two_parts(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"m-{number:05d}-of-00002.gguf").write_bytes(gguf_file([], [GgufTensor("same", (3,))]))
+    with pytest.raises(GgufError, match="another part has a tensor of this name"):
+        qzf.convert(tmp_path / "m-00001-of-00002.gguf", tmp_path / "a.safetensors", dequantize="f16")
+
+
+def test_a_damaged_container(packed: Path, tmp_path: Path) -> None:
+    data = bytearray(packed.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "bad.qzf").write_bytes(data)
+    for options in ({}, {"dequantize": "f16"}):
+        with pytest.raises(qzf.DamageError):
+            qzf.convert(tmp_path / "bad.qzf", tmp_path / "a.safetensors", **options)  # type: ignore[arg-type]
+        assert [path.name for path in tmp_path.iterdir()] == ["bad.qzf"]
+
+
+def test_a_container_of_both_kinds(tmp_path: Path) -> None:
+    """An option tells which of them is meant."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "a.gguf").write_bytes(small_gguf())
+    qzf.convert(SMOLLM2, folder / "b.safetensors", dequantize="f16")
+    container = tmp_path / "m.qzf"
+    qzf.convert(folder, container)
+    qzf.convert(container, tmp_path / "same.safetensors")
+    assert (tmp_path / "same.safetensors").read_bytes() == (folder / "b.safetensors").read_bytes()
+    qzf.convert(container, tmp_path / "made.safetensors", dequantize="f32")
+    assert "norm.weight" in raw_file(tmp_path / "made.safetensors")[1]
+    qzf.convert(container, tmp_path / "same.gguf")
+    assert (tmp_path / "same.gguf").read_bytes() == small_gguf()
+    qzf.convert(container, tmp_path / "made.gguf", arch="llama")
+    assert (tmp_path / "made.gguf").read_bytes() != small_gguf()
