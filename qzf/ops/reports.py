@@ -34,7 +34,8 @@ class PackReport(NamedTuple):
 class ConvertReport(NamedTuple):
     """What ``convert`` wrote. Sizes in bytes.
 
-    ``changed`` of ``tensors`` were dequantized or quantized. ``notices`` say in words what the output lacks.
+    ``changed`` of ``tensors`` were dequantized or quantized; of files that are only unpacked they are not
+    counted. ``notices`` say in words what the output lacks.
     """
 
     files: tuple[str, ...]

@@ -192,6 +192,9 @@ def test_dequantized_as_the_gguf_package_does(
     reader = gguf.GGUFReader(path)
     types = [gguf.GGMLQuantizationType(tensor.tensor_type).name for tensor in reader.tensors]
     assert report.changed == sum(name not in PLAIN for name in types) > 0
+    with safe_open(out, framework="numpy") as file:
+        for name, array in theirs.items():
+            assert tuple(file.get_slice(name).get_shape()) == array.shape
     assert metadata["gguf.general.architecture"] == reader.fields["general.architecture"].contents()
 
 
