@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from qzf.access import Container, Layer, Part, QuantArray, TensorSlice
     from qzf.access import dequantize_array as dequantize
     from qzf.access import open_container as open  # noqa: A004
+    from qzf.access.safe import safe_open
     from qzf.errors import (
         ChecksumError,
         ChunkError,
         DamageError,
         FormatError,
+        MissingPackageError,
         NotFoundError,
         OptionError,
         OutputExistsError,
         QzfError,
         SourceChangedError,
         SourceError,
+        StateDictError,
         TruncatedError,
         UnsupportedError,
     )
@@ -44,6 +47,7 @@ __all__ = [
     "DamageError",
     "FormatError",
     "Layer",
+    "MissingPackageError",
     "NotFoundError",
     "OptionError",
     "OutputExistsError",
@@ -53,6 +57,7 @@ __all__ = [
     "QzfError",
     "SourceChangedError",
     "SourceError",
+    "StateDictError",
     "TensorSlice",
     "TruncatedError",
     "UnpackReport",
@@ -64,6 +69,7 @@ __all__ = [
     "dequantize",
     "open",
     "pack",
+    "safe_open",
     "unpack",
     "verify",
 ]
@@ -78,6 +84,7 @@ _HOMES = {
     "TensorSlice": ("qzf.access", "TensorSlice"),
     "dequantize": ("qzf.access", "dequantize_array"),
     "convert": ("qzf.ops.converting", "convert"),
+    "safe_open": ("qzf.access.safe", "safe_open"),
     "pack": ("qzf.ops.packing", "pack"),
     "unpack": ("qzf.ops.unpacking", "unpack"),
     "verify": ("qzf.ops.verifying", "verify"),

@@ -12,6 +12,7 @@ __all__ = [
     "DamageError",
     "FormatError",
     "GgufError",
+    "MissingPackageError",
     "NotFoundError",
     "OptionError",
     "OutputExistsError",
@@ -19,6 +20,7 @@ __all__ = [
     "SafetensorsError",
     "SourceChangedError",
     "SourceError",
+    "StateDictError",
     "TruncatedError",
     "UnsupportedError",
 ]
@@ -70,6 +72,16 @@ class OptionError(QzfError, ValueError):
 
 class OutputExistsError(OptionError):
     """The output is there already and ``force`` was not given."""
+
+
+class MissingPackageError(OptionError, ModuleNotFoundError):
+    """What was asked for needs an optional package that is not installed; the message says how to get it."""
+
+    __str__ = QzfError.__str__
+
+
+class StateDictError(OptionError, RuntimeError):
+    """Tensors that cannot be saved as they are, or that do not fit a model: as torch, a ``RuntimeError``."""
 
 
 class NotFoundError(OptionError, KeyError):

@@ -21,7 +21,7 @@ def open_container(
     src: Openable,
     *,
     framework: str = "numpy",
-    device: str | None = None,
+    device: Any = None,
     digest: str | None = None,
     threads: int | None = None,
     recover: bool = False,

@@ -24,6 +24,7 @@ __all__ = [
     "detect",
     "gguf_part",
     "read_metadata",
+    "read_safetensors_metadata",
     "read_shard_index",
     "split_gguf_parts",
 ]
@@ -68,5 +69,5 @@ def read_metadata(source: ByteSource, name: str | None = None) -> dict[str, Any]
     if kind == GGUF:
         return read_gguf_metadata(source)
     if kind == SAFETENSORS:
-        return dict(read_safetensors_metadata(source))
+        return dict(read_safetensors_metadata(source) or {})
     return {}

@@ -55,12 +55,12 @@ def describe_safetensors(source: ByteSource, name: str) -> MemberSpec:
     """Describe ``source`` as the member ``name``. Raises SafetensorsError naming the broken rule."""
     header = _Header(source)
     tensors = header.tensors()
-    metadata = _shortened(header.metadata())
+    metadata = _shortened(header.metadata() or {})
     return MemberSpec(name=name, kind=SAFETENSORS, size=source.size, tensors=tensors, metadata=metadata)
 
 
-def read_safetensors_metadata(source: ByteSource) -> dict[str, str]:
-    """Return ``__metadata__`` in full. Raises SafetensorsError."""
+def read_safetensors_metadata(source: ByteSource) -> dict[str, str] | None:
+    """Return ``__metadata__`` in full, None where there is none. Raises SafetensorsError."""
     return _Header(source).metadata()
 
 
@@ -84,11 +84,11 @@ class _Header:
         self._text = self._decode(source.read(_LENGTH_BYTES, length))
         self._entries = self._parse()
 
-    def metadata(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str] | None:
         """Return ``__metadata__``, a map of strings to strings (null is none, as in the Rust code)."""
         found = self._entries.get(METADATA_KEY)
         if found is None:
-            return {}
+            return None
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
             self._fail("__metadata__ is no map of strings to strings", self._offset_of(METADATA_KEY))
         if not all(map(_is_unicode, (*found, *found.values()))):
