@@ -13,6 +13,9 @@ import mmap
 import os
 import stat
 from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Protocol, Self
@@ -24,6 +27,7 @@ __all__ = [
     "ByteSource",
     "FileIdentity",
     "FileSource",
+    "JoinedSource",
     "MemorySource",
     "ObjectSource",
     "SourceBase",
@@ -283,6 +287,28 @@ class MemorySource(SourceBase):
 
     def _fill(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self._data[offset : offset + len(buffer)]
+
+
+class JoinedSource(SourceBase):
+    """Pieces of memory one after another, not copied; nobody may change them while the source is in use."""
+
+    def __init__(self, pieces: Iterable[memoryview], name: str) -> None:
+        self._pieces = [piece.cast("B") for piece in pieces if piece.nbytes]
+        self._ends = list(accumulate(len(piece) for piece in self._pieces))
+        super().__init__(name, self._ends[-1] if self._ends else 0)
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        at = bisect_right(self._ends, offset)
+        done = 0
+        while done < len(buffer):
+            piece = self._pieces[at]
+            skip = offset + done - (self._ends[at] - len(piece))
+            part = piece[skip : skip + len(buffer) - done]
+            buffer[done : done + len(part)] = part
+            done, at = done + len(part), at + 1
+
+    def close(self) -> None:
+        """Nothing is held that would need releasing."""
 
 
 class ObjectSource(SourceBase):

@@ -28,18 +28,18 @@ from qzf.ops.schemes import name_schemes
 from qzf.ops.sources import SourceFile, find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import Buffers
-from qzf.storage import FileIdentity, FileSource, StrPath
+from qzf.storage import ByteSource, FileIdentity, FileSource, SourceBase, StrPath
 
 __all__ = ["default_output", "pack"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A file to pack as it was when it was looked at first."""
+    """A file to pack as it was when it was looked at first; only files on disk have an identity."""
 
     file: SourceFile
     spec: MemberSpec
-    identity: FileIdentity
+    identity: FileIdentity | None
     ordinal: int
     first_tensor: int
 
@@ -49,26 +49,28 @@ class _Job:
     """A chunk to encode; ``last`` marks its member's last. An empty member has one job, without ``cut``."""
 
     member: _Member
-    source: FileSource
+    source: ByteSource
     cut: Cut | None
     last: bool
     models: Models
 
 
-def default_output(sources: Sequence[StrPath]) -> Path:
+def default_output(sources: Sequence[StrPath | SourceBase]) -> Path:
     """Where ``pack`` writes when it is not told: the one source's path with ``.qzf`` appended.
 
-    Raises ``OptionError`` for several sources.
+    Raises ``OptionError`` for several sources, and for what is no path.
     """
     if len(sources) != 1:
         raise OptionError("several sources need an output (-o)" if sources else "there is nothing to pack")
+    if not isinstance(sources[0], str | os.PathLike):
+        raise OptionError("a source that is no path needs an output")
     source = Path(sources[0])
     source = source.resolve() if source.name in ("", "..") else source
     return source.with_name(source.name + ".qzf")
 
 
 def pack(
-    sources: StrPath | Sequence[StrPath],
+    sources: StrPath | SourceBase | Sequence[StrPath | SourceBase],
     out: StrPath | BinaryIO | None = None,
     *,
     level: str = "default",
@@ -80,7 +82,8 @@ def pack(
 ) -> PackReport:
     """Pack files into one container.
 
-    ``sources``: GGUF and safetensors files, ``*.index.json``, folders, any other file. ``out``: a path
+    ``sources``: GGUF and safetensors files, ``*.index.json``, folders, any other file; or byte sources, whose
+    ``name`` becomes the member's, and which are left open. ``out``: a path
     (written under a temporary name and renamed when it is whole), or a binary file object that is written
     to in one forward pass; by default, and in a folder, the one source's name with ``.qzf`` appended.
     ``level``: ``fast``, ``default`` or ``max``. ``chunk_size`` in bytes. ``opaque`` packs every file as
@@ -92,7 +95,7 @@ def pack(
     ``SourceChangedError``, ``OptionError``; ``OSError`` passes through.
     """
     started = time.perf_counter()
-    listed = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    listed = [sources] if isinstance(sources, str | os.PathLike | SourceBase) else list(sources)
     target = default_output(listed) if out is None else out
     path = _output_path(target, listed) if isinstance(target, str | os.PathLike) else None
     trying = effort(level)
@@ -126,7 +129,7 @@ def pack(
     )
 
 
-def _output_path(out: StrPath, sources: Sequence[StrPath]) -> Path:
+def _output_path(out: StrPath, sources: Sequence[StrPath | SourceBase]) -> Path:
     """``out`` itself, or where it is a folder the default name in it."""
     text = os.fspath(out)
     if not text:
@@ -138,8 +141,13 @@ def _output_path(out: StrPath, sources: Sequence[StrPath]) -> Path:
 
 def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:
     """Describe all sources before anything is written, so that bad input costs nothing."""
-    specs, identities = [], []
+    specs: list[MemberSpec] = []
+    identities: list[FileIdentity | None] = []
     for file in files:
+        if file.given is not None:
+            specs.append(describe(file.given, file.name, opaque=opaque))
+            identities.append(None)
+            continue
         with FileSource(file.path) as source:
             specs.append(describe(source, file.name, opaque=opaque))
             identities.append(source.identity)
@@ -155,13 +163,7 @@ def _jobs(
 ) -> Iterator[_Job]:
     tables, room = 0, MAX_TABLES
     for member in members:
-        try:
-            source = FileSource(member.file.path)
-        except FileNotFoundError:
-            raise SourceChangedError("the file has vanished", file=str(member.file.path)) from None
-        opened.callback(source.close)
-        if source.identity != member.identity:
-            raise SourceChangedError("the file has changed since it was looked at", file=source.name)
+        source = member.file.given or _reopened(member, opened)
         models, pieces = Models(), list(cuts(member.spec, chunk_size))
         if trying.models:
             from qzf.ops.modeling import build_models  # loads numpy, which nothing else here needs
@@ -172,6 +174,17 @@ def _jobs(
             yield _Job(member, source, cut, number == len(pieces), models)
         if not pieces:
             yield _Job(member, source, None, True, models)
+
+
+def _reopened(member: _Member, opened: ExitStack) -> FileSource:
+    try:
+        source = FileSource(member.file.path)
+    except FileNotFoundError:
+        raise SourceChangedError("the file has vanished", file=str(member.file.path)) from None
+    opened.callback(source.close)
+    if source.identity != member.identity:
+        raise SourceChangedError("the file has changed since it was looked at", file=source.name)
+    return source
 
 
 class _Coded(NamedTuple):
@@ -236,8 +249,9 @@ def _write(
                 writer.write_chunk(chunk)
                 buffers.give(buffer)
             if job.last:
-                job.source.check_unchanged()
-                job.source.close()
+                if isinstance(job.source, FileSource) and job.member.file.given is None:
+                    job.source.check_unchanged()
+                    job.source.close()
                 writer.end_member(hasher.hexdigest())
                 hasher = None
             done += size

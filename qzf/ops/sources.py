@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from qzf.adapters import read_shard_index, split_gguf_parts
 from qzf.container.names import name_fault
 from qzf.errors import OptionError, SourceError
 from qzf.format.ids import FILE_MAGIC
-from qzf.storage import StrPath
+from qzf.storage import SourceBase, StrPath
 
 __all__ = ["SourceFile", "Sources", "find_sources"]
 
@@ -26,10 +26,11 @@ _FIRST_PART: Final = re.compile(r"-0*1-of-\d+\.gguf$")
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to pack: where it is, and the member name it gets."""
+    """A file to pack: where it is, and the member name it gets. ``given`` has its bytes if it is no file."""
 
     path: Path
     name: str
+    given: SourceBase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +41,35 @@ class Sources:
     skipped: tuple[str, ...]
 
 
-def find_sources(sources: Sequence[StrPath], *, opaque: bool = False, output: Path | None = None) -> Sources:
+def find_sources(
+    sources: Sequence[StrPath | SourceBase], *, opaque: bool = False, output: Path | None = None
+) -> Sources:
     """The files that ``sources`` stand for, in the order they are packed.
 
-    A file is itself; the first part of a split GGUF brings the others, an ``*.index.json`` its shards; a
-    folder is all files below it, in the order of their names, but for ``.git``, ``.cache``, temporary files
-    of ours and ``output`` where that is a container, which is about to be replaced. Raises ``OptionError``
-    for two files with one name or where ``output`` itself is a source, ``SourceError`` for what cannot be
-    packed; ``OSError`` passes through.
+    A file is itself, and so is a byte source; the first part of a split GGUF brings the others, an
+    ``*.index.json`` its shards; a folder is all files below it, in the order of their names, but for
+    ``.git``, ``.cache``, temporary files of ours and ``output`` where that is a container, which is about to
+    be replaced. Raises ``OptionError`` for two files with one name or where ``output`` itself is a source,
+    ``SourceError`` for what cannot be packed; ``OSError`` passes through.
     """
     found: dict[str, SourceFile] = {}
     skipped: list[str] = []
     several = len(sources) > 1
     for source in sources:
-        if not os.fspath(source):
+        if isinstance(source, SourceBase):
+            expanded: Iterable[SourceFile] = [SourceFile(Path(source.name), source.name, source)]
+        elif not os.fspath(source):
             raise OptionError("a source is an empty text")
-        path = Path(source)
-        for file in _expand(path, several, opaque, output, skipped):
-            if _is(file.path, output):
+        else:
+            expanded = _expand(Path(source), several, opaque, output, skipped)
+        for file in expanded:
+            if file.given is None and _is(file.path, output):
                 raise OptionError("the output is one of the sources", file=str(output))
             fault = name_fault(file.name)
             if fault:
                 raise SourceError(f"the file name {file.name!r} {fault}", file=str(file.path))
             known = found.setdefault(file.name, file)
-            if known is not file and not known.path.samefile(file.path):
+            if known is not file and (file.given or known.given or not known.path.samefile(file.path)):
                 raise OptionError(f"{known.path} and {file.path} would both become member {file.name!r}")
     if not found:
         raise SourceError("there is no file to pack", file=str(sources[0]) if sources else None)

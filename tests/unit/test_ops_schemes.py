@@ -18,6 +18,7 @@ from qzf.adapters.safetensors import DTYPE_BITS
 from qzf.adapters.schemes import QuantConfig, read_quant_config, recognise
 from qzf.adapters.schemes.config import parse_quant_config
 from qzf.model import Extent, TensorSpec
+from qzf.storage import MemorySource
 from tests.helpers import SOURCES, Run, safetensors_file
 
 SAFETENSORS = SOURCES / "safetensors"
@@ -133,6 +134,23 @@ def test_the_configuration_beside_the_file_counts(tmp_path: Path) -> None:
         "compressed-tensors-packed"
     }
     assert set(_schemes(tmp_path, one, opaque=True)) == set()
+
+
+def test_beside_what_is_no_file_there_is_no_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is that of the folder which happens to be the current one."""
+    monkeypatch.chdir(tmp_path)
+    file = _write(tmp_path / "a.safetensors", PACKED)
+    (tmp_path / "config.json").write_text(json.dumps(COMPRESSED))
+    source = MemorySource(file.read_bytes(), "b.safetensors")
+    qzf.pack([source, file], "out.qzf")
+    with qzf.open("out.qzf") as container:
+        found = {(container.members[t.member].name, t.scheme) for t in container.tensors if t.scheme}
+    assert found == {
+        ("a.safetensors", "compressed-tensors-int4-g128"),
+        ("b.safetensors", "compressed-tensors-packed"),
+    }
 
 
 def test_links_into_a_cache_are_looked_beside_of(tmp_path: Path) -> None:

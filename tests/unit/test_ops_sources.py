@@ -11,6 +11,7 @@ import pytest
 import qzf
 from qzf.errors import GgufError, OptionError, SafetensorsError, SourceError
 from qzf.ops.sources import find_sources
+from qzf.storage import FileSource, JoinedSource, MemorySource
 from tests.helpers import SOURCES
 
 SHARDED = SOURCES / "safetensors" / "sharded"
@@ -182,3 +183,55 @@ def test_the_output_is_no_source(tmp_path: Path) -> None:
         with pytest.raises(OptionError, match="one of the sources"):
             qzf.pack(source, out, force=True)
         assert model.read_bytes() == before
+
+
+# --- bytes that are no files ----------------------------------------------------------------------
+
+
+def test_a_byte_source_becomes_a_member_of_its_name(tmp_path: Path) -> None:
+    path = SOURCES / "safetensors" / "sharded" / "config.json"
+    model = next((SOURCES / "safetensors").glob("*.safetensors"))
+    memory = MemorySource(model.read_bytes(), "below/model.safetensors")
+    report = qzf.pack([path, memory], tmp_path / "both.qzf", chunk_size=4096)
+    assert report.members == 2 and report.original_size == path.stat().st_size + model.stat().st_size
+    with qzf.open(tmp_path / "both.qzf") as container:
+        assert [(member.name, member.kind) for member in container.members] == [
+            ("config.json", "opaque"),
+            ("below/model.safetensors", "safetensors"),
+        ]
+        assert container.member_bytes("below/model.safetensors") == model.read_bytes()
+    qzf.pack(model, tmp_path / "alone.qzf")
+    qzf.pack(MemorySource(model.read_bytes(), model.name), tmp_path / "memory.qzf")
+    assert (tmp_path / "memory.qzf").read_bytes() == (tmp_path / "alone.qzf").read_bytes()
+
+
+def test_a_source_of_the_callers_is_left_open(tmp_path: Path) -> None:
+    path = SOURCES / "safetensors" / "sharded" / "config.json"
+    with FileSource(path) as source:
+        with pytest.raises(SourceError):  # an absolute path is no name of a member
+            qzf.pack(source, tmp_path / "a.qzf")
+        assert source.read(0, 1) == b"{"
+    inside = JoinedSource([memoryview(b"ab"), memoryview(b"c")], "abc")
+    qzf.pack(inside, tmp_path / "a.qzf")
+    qzf.pack([inside], tmp_path / "b.qzf")
+    assert (tmp_path / "a.qzf").read_bytes() == (tmp_path / "b.qzf").read_bytes()
+    assert inside.read(1, 2) == b"bc"
+
+
+def test_a_byte_source_needs_an_output_and_a_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, other = MemorySource(b"1", "a"), MemorySource(b"2", "a")
+    with pytest.raises(OptionError, match="needs an output"):
+        qzf.pack(one)
+    with pytest.raises(OptionError, match="both become"):
+        qzf.pack([one, other], "out.qzf")
+    (tmp_path / "a").write_bytes(b"1")
+    with pytest.raises(OptionError, match="both become"):
+        qzf.pack(["a", other], "out.qzf")
+    with pytest.raises(SafetensorsError):
+        qzf.pack(MemorySource(b"nothing", "a.safetensors"), "out.qzf")
+    assert not (tmp_path / "out.qzf").exists()
+    qzf.pack(one, "a", force=True)  # the file of that name is another
+    assert qzf.open("a").member_bytes("a") == b"1"

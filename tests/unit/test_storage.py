@@ -6,12 +6,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from qzf.errors import OptionError, SourceChangedError, SourceError
-from qzf.storage import ByteSource, FileSource, MemorySource, SourceBase
+from qzf.storage import ByteSource, FileSource, JoinedSource, MemorySource, SourceBase
 
 DATA = bytes(range(256)) * 40
 
@@ -30,11 +31,15 @@ class RemoteLike(SourceBase):
         pass
 
 
-@pytest.fixture(params=["file", "memory", "remote"])
+@pytest.fixture(params=["file", "memory", "remote", "joined"])
 def open_source(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bytes], ByteSource]:
     def opened(data: bytes) -> ByteSource:
         if request.param == "memory":
             return MemorySource(data)
+        if request.param == "joined":
+            ends = (0, 0, 1, 7, 7, 256, len(data))
+            pieces = [data[at:end] for at, end in pairwise(ends)]
+            return JoinedSource([memoryview(piece) for piece in pieces], "joined")
         if request.param == "remote":
             return RemoteLike(data)
         path = tmp_path / "data.bin"
@@ -171,6 +176,18 @@ def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.Monke
             FileSource(tmp_path / "socket")
     with pytest.raises(FileNotFoundError):
         FileSource(tmp_path / "nothing")
+
+
+def test_pieces_one_after_another() -> None:
+    pieces = [memoryview(piece) for piece in (b"", b"abc", b"", b"d", bytearray(b"efgh"), b"")]
+    joined = JoinedSource(pieces, "pieces")
+    assert joined.size == 8 and joined.name == "pieces"
+    for start in range(9):
+        for end in range(start, 9):
+            assert joined.read(start, end - start) == b"abcdefgh"[start:end]
+    assert JoinedSource([], "none").read(0, 0) == b""
+    numbers = memoryview(bytearray(12)).cast("I")  # pieces are bytes, whatever they are made of
+    assert JoinedSource([numbers], "numbers").size == 12
 
 
 def test_threads_share_a_source(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from qzf.adapters.schemes.microscaling import find_mxfp4_blocks
 from qzf.adapters.schemes.scaled import find_scaled
 from qzf.model import TensorSpec
 
-__all__ = ["QuantConfig", "read_quant_config", "recognise"]
+__all__ = ["NO_CONFIG", "QuantConfig", "read_quant_config", "recognise"]
 
 #: The families, the more telling names first: a tensor belongs to the first that claims it.
 _FAMILIES: Final[tuple[Callable[[Tensors, QuantConfig], Found], ...]] = (
