@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -76,11 +76,11 @@ class safe_open:  # noqa: N801 - it is called as the class that it stands in for
 
     def keys(self) -> list[str]:
         """Names of all tensors, sorted."""
-        return sorted(self._container())
+        return sorted(self.container)
 
     def offset_keys(self) -> list[str]:
         """Names of all tensors in the order in which they are stored."""
-        return self._container().keys()
+        return self.container.keys()
 
     def metadata(self) -> dict[str, str] | None:
         """``__metadata__`` of a safetensors member, None where it has none.
@@ -90,7 +90,7 @@ class safe_open:  # noqa: N801 - it is called as the class that it stands in for
         member's value. Raises ``DamageError``.
         """
         with _theirs_too():
-            container = self._container()
+            container = self.container
             found: dict[str, str] | None = None
             for member in container.members:
                 texts = _metadata(container, member)
@@ -102,20 +102,17 @@ class safe_open:  # noqa: N801 - it is called as the class that it stands in for
         """A tensor. Raises ``NotFoundError``, ``DamageError``."""
         return self.get_slice(name).whole()
 
-    def get_tensors(self) -> dict[str, Any]:
-        """All tensors by name, as ``get_tensor`` gives them; faster than one after another."""
-        self._container()
-        assert self._opened is not None
-        return load_all(self._opened)
+    def get_tensors(self, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """All tensors by name, or some, as ``get_tensor`` gives them; faster than one after another."""
+        with _theirs_too():
+            return _load(self._still(), names)
 
     def get_slice(self, name: str) -> SafeSlice:
         """A tensor to be read in parts: ``get_slice(name)[a:b, c:d]``. Raises ``NotFoundError``."""
         if not isinstance(name, str):
             raise TypeError(f"the name of a tensor must be a string, not {type(name).__name__}")
         with _theirs_too():
-            self._container()
-            assert self._opened is not None
-            return SafeSlice(self._opened, name)
+            return SafeSlice(self._still(), name)
 
     def __enter__(self) -> Self:
         return self
@@ -128,11 +125,16 @@ class safe_open:  # noqa: N801 - it is called as the class that it stands in for
     ) -> None:
         self._opened = None
 
-    def _container(self) -> Container:
+    @property
+    def container(self) -> Container:
+        """The container, for what safetensors has not."""
         with _theirs_too():
-            if self._opened is None:
-                raise OptionError("the file is closed")
-            return self._opened.container
+            return self._still().container
+
+    def _still(self) -> _Opened:
+        if self._opened is None:
+            raise OptionError("the file is closed")
+        return self._opened
 
 
 class SafeSlice:
@@ -235,15 +237,18 @@ def _open(src: Openable, framework: str, device: Any) -> _Opened:
     return _Opened(open_container(src, framework=name, device=device), name)
 
 
-def load_all(src: Openable | _Opened, framework: str = "", device: Any = "cpu") -> dict[str, Any]:
+def load_all(src: Openable, framework: str, device: Any = "cpu") -> dict[str, Any]:
     """All tensors of a container by name, as ``safe_open.get_tensors`` gives them."""
     with _theirs_too():
-        opened = src if isinstance(src, _Opened) else _open(src, framework, device)
-        slices = {name: SafeSlice(opened, name) for name in opened.container}
-        for one in slices.values():
-            one.check_dtype()
-        loaded = opened.container.load()
-        return {name: slices[name].finished(tensor) for name, tensor in loaded.items()}
+        return _load(_open(src, framework, device), None)
+
+
+def _load(opened: _Opened, names: Iterable[str] | None) -> dict[str, Any]:
+    slices = {name: SafeSlice(opened, name) for name in (opened.container if names is None else names)}
+    for one in slices.values():
+        one.check_dtype()
+    loaded = opened.container.load(slices)
+    return {name: slices[name].finished(tensor) for name, tensor in loaded.items()}
 
 
 def _path_fault(path: str) -> int:

@@ -8,7 +8,13 @@ from qzf.adapters.base import GGUF, KINDS, OPAQUE, SAFETENSORS, Kind
 from qzf.adapters.gguf import describe_gguf, looks_like_gguf, read_gguf_metadata
 from qzf.adapters.opaque import describe_opaque
 from qzf.adapters.safetensors import describe_safetensors, read_safetensors_metadata
-from qzf.adapters.shards import GgufPart, gguf_part, read_shard_index, split_gguf_parts
+from qzf.adapters.shards import (
+    GgufPart,
+    gguf_part,
+    read_shard_index,
+    read_weight_map,
+    split_gguf_parts,
+)
 from qzf.errors import GgufError, SafetensorsError
 from qzf.model import MemberSpec
 from qzf.storage import ByteSource
@@ -26,6 +32,7 @@ __all__ = [
     "read_metadata",
     "read_safetensors_metadata",
     "read_shard_index",
+    "read_weight_map",
     "split_gguf_parts",
 ]
 

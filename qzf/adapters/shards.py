@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from qzf import limits
 from qzf.errors import GgufError, SafetensorsError
-from qzf.storage import FileSource
+from qzf.storage import ByteSource, FileSource
 
-__all__ = ["GgufPart", "gguf_part", "read_shard_index", "split_gguf_parts"]
+__all__ = ["GgufPart", "gguf_part", "read_shard_index", "read_weight_map", "split_gguf_parts"]
 
 #: The name of a part as gguf-split writes it (SPLIT_PREFIX format ``%s-%05d-of-%05d.gguf`` in llama.cpp).
 _PART: Final = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
@@ -38,18 +38,22 @@ def read_shard_index(path: str | os.PathLike[str]) -> list[str]:
     They are plain names in the index file's folder. Raises SafetensorsError for anything else; whether the
     files exist is not looked at.
     """
-    name = os.fspath(path)
-    weight_map = _read_index(name).get("weight_map")
+    with FileSource(path) as source:
+        files = set(read_weight_map(source).values())
+    if len(files) > limits.MAX_PARTS:
+        _fail(f"{len(files)} files, the limit is {limits.MAX_PARTS}", source.name)
+    return sorted(files)
+
+
+def read_weight_map(source: ByteSource) -> dict[str, str]:
+    """Return what an index of shards says: which file each tensor is in. Raises SafetensorsError."""
+    weight_map = _read_index(source).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        _fail("weight_map is no map, or an empty one", name)
-    files = set()
+        _fail("weight_map is no map, or an empty one", source.name)
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not _is_plain(file):
-            _fail(f"{file!r} is no plain file name", name, tensor)
-        files.add(file)
-    if len(files) > limits.MAX_PARTS:
-        _fail(f"{len(files)} files, the limit is {limits.MAX_PARTS}", name)
-    return sorted(files)
+            _fail(f"{file!r} is no plain file name", source.name, tensor)
+    return weight_map
 
 
 def split_gguf_parts(path: str | os.PathLike[str]) -> list[Path]:
@@ -76,11 +80,11 @@ def split_gguf_parts(path: str | os.PathLike[str]) -> list[Path]:
     return parts
 
 
-def _read_index(name: str) -> dict[str, Any]:
-    with FileSource(name) as source:
-        if source.size > limits.MAX_SHARD_INDEX:
-            _fail(f"the index has {source.size} bytes, the limit is {limits.MAX_SHARD_INDEX}", name)
-        raw = source.read(0, source.size)
+def _read_index(source: ByteSource) -> dict[str, Any]:
+    name = source.name
+    if source.size > limits.MAX_SHARD_INDEX:
+        _fail(f"the index has {source.size} bytes, the limit is {limits.MAX_SHARD_INDEX}", name)
+    raw = source.read(0, source.size)
     if sum(map(raw.count, (b"{", b"[", b","))) > limits.SAFETENSORS_MAX_VALUES:
         _fail(f"the index holds more than {limits.SAFETENSORS_MAX_VALUES} JSON values", name)
     try:
