@@ -26,6 +26,8 @@ torch: Final = imported("torch", "hf", "qzf.hf")
 _SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})", re.DOTALL)
 #: What belongs to the model, and would be taken for a part of its configuration.
 _OF_THE_MODEL: Final = ("dtype", "torch_dtype", "quantization_config", "trust_remote_code")
+#: What AutoModel classes take for both.
+_OF_BOTH: Final = ("dtype", "torch_dtype", "trust_remote_code")
 #: Where files come from: a local folder has no use for it.
 _OF_THE_HUB: Final = (
     "cache_dir",
@@ -177,9 +179,10 @@ def _config(model_class: Any, folder: Path, options: dict[str, Any]) -> tuple[An
     if config is not None and not isinstance(config, str | Path):
         return config, options
     held = {name: options.pop(name) for name in _OF_THE_MODEL if name in options}
-    source = getattr(model_class, "config_class", None) or transformers.AutoConfig
-    if source is transformers.AutoConfig and "trust_remote_code" in held:
-        options["trust_remote_code"] = held["trust_remote_code"]
+    source = getattr(model_class, "config_class", None)
+    if source is None:  # what AutoModel classes hand on to it
+        source = transformers.AutoConfig
+        options |= {name: value for name, value in held.items() if name in _OF_BOTH and value != "auto"}
     found, rest = source.from_pretrained(config or folder, return_unused_kwargs=True, **options)
     return found, {**rest, **held}
 
