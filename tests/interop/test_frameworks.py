@@ -286,3 +286,19 @@ assert not optional & set(sys.modules), optional & set(sys.modules)
 
 def test_numpy_needs_no_other_package(every: Path) -> None:
     run_python(_LAZY, every)
+
+
+# --- numbers instead of blocks --------------------------------------------------------------------
+
+
+def test_weights_of_gguf_in_torch(smollm2: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with qzf.open(smollm2) as arrays, qzf.open(smollm2, framework="pt") as tensors:
+        name = next(name for name in arrays if arrays.info(name).dtype == "Q4_1")
+        for dtype in ("float32", "float16", "bfloat16"):
+            array = arrays.tensor(name, dequantize=dtype)
+            tensor = tensors.tensor(name, dequantize=dtype)
+            assert tensor.dtype == getattr(torch, dtype) and tuple(tensor.shape) == array.shape
+            assert content(tensor) == array.tobytes()
+            part = tensors.get_slice(name, dequantize=dtype)[1:3, ::2]
+            assert content(part) == arrays.get_slice(name, dequantize=dtype)[1:3, ::2].tobytes()
