@@ -141,7 +141,12 @@ class _Jax:
     def wrap(self, array: npt.NDArray[Any]) -> Any:
         # jax may go on using the memory that it is given, which is not to change under it: streams and
         # callers use theirs again.
-        return self._jax.device_put(_plain(array).copy(), self._device)
+        plain = _plain(array).copy()
+        try:
+            return self._jax.device_put(plain, self._device)
+        except TypeError:
+            version = self._jax.__version__
+            raise OptionError(f"jax {version} has no dtype {plain.dtype.name}") from None
 
 
 def _jax_device(jax: Any, device: Any) -> Any:

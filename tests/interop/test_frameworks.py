@@ -120,6 +120,15 @@ def test_devices_of_torch(every: Path) -> None:
             qzf.open(every, framework="pt", device=device)
 
 
+def test_a_dtype_that_an_older_torch_does_not_have(every: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.delattr(torch, "float8_e8m0fnu")
+    with qzf.open(every, framework="pt") as container:
+        with pytest.raises(OptionError, match="has no dtype float8_e8m0fnu"):
+            container.tensor("float8_e8m0fnu")
+        assert container.tensor("float8_e5m2").dtype == torch.float8_e5m2
+
+
 def test_a_number_is_the_accelerator_of_that_number(every: Path) -> None:
     torch = pytest.importorskip("torch")
     with qzf.open(every, framework="pt", device=0) as container:
