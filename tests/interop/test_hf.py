@@ -268,6 +268,25 @@ def test_a_model_that_generates(legacy: bool, tmp_path: Path) -> None:
     assert ours.generation_config.repetition_penalty == 2.0
 
 
+def test_a_part_of_a_model_of_texts_and_images(tmp_path: Path) -> None:
+    """The configuration is of both, the model of texts only."""
+    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}
+    text |= {"vocab_size": 64, "intermediate_size": 48, "max_position_embeddings": 64, "pad_token_id": 0}
+    vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 4}
+    vision |= {"image_size": 28, "patch_size": 14, "vision_output_dim": 32, "intermediate_size": 48}
+    config = transformers.MllamaConfig(
+        text_config={**text, "cross_attention_layers": [1]},
+        vision_config={**vision, "intermediate_layers_indices": [0]},
+    )
+    transformers.MllamaForCausalLM(config.text_config).save_pretrained(tmp_path / "plain")
+    config.save_pretrained(tmp_path / "plain")
+    folder = _copied(tmp_path / "plain", tmp_path / "packed")
+    _one(tmp_path / "plain", folder)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
+    assert type(theirs.config) is transformers.MllamaConfig.sub_configs["text_config"]
+    _same_models(qzf.hf.from_pretrained(transformers.AutoModelForCausalLM, folder), theirs)
+
+
 _OWN_CODE = """
 import os, sys
 os.environ["HF_HOME"] = sys.argv[2]
