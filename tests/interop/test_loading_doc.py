@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def test_the_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples, space = _examples(), {"__name__": "loading"}
     assert len(examples) > 5
     for line, mark, code in examples:
-        for package in mark.split():
-            pytest.importorskip(package)
+        if any(find_spec(package) is None for package in mark.split()):
+            continue  # needs what is not installed
         printed, names = io.StringIO(), dict[str, Any](space)
         with redirect_stdout(printed):
             exec(compile("\n" * (line - 1) + code, str(DOCUMENT), "exec"), names)
