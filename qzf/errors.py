@@ -1,7 +1,8 @@
 """The one tree of typed errors. Every error can say where: file, byte offset, member, tensor, chunk.
 
 The command line maps the branches to exit codes (see ``qzf.cli.exits``): ``DamageError`` is 1,
-``OptionError`` 2, ``SourceError`` and ``FormatError`` 3, ``SourceChangedError`` and ``OSError`` 4.
+``OptionError`` 2, ``SourceError`` and ``FormatError`` 3, ``SourceChangedError``, ``RemoteError`` and
+``OSError`` 4.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ __all__ = [
     "OptionError",
     "OutputExistsError",
     "QzfError",
+    "RemoteError",
     "SafetensorsError",
     "SourceChangedError",
     "SourceError",
@@ -104,6 +106,10 @@ class SafetensorsError(SourceError):
 
 class SourceChangedError(SourceError):
     """An input file changed, shrank or vanished while it was being read."""
+
+
+class RemoteError(SourceError):
+    """A remote source does not answer, or not as it should, after all tries; the cause is attached."""
 
 
 class FormatError(QzfError):

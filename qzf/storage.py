@@ -1,4 +1,4 @@
-"""Where bytes come from: a mapped file, memory, and (through the same base class) remote ranges.
+"""Where bytes come from: a mapped file, memory, a file object; remote ranges are in `qzf.remote`.
 
 A source has a fixed ``size``, taken when it was opened; every range that is asked for lies within it or is
 an error. What ``read`` returns is the caller's own snapshot, so a check made on it stays true. Views are
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import stat
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Protocol, Self
+from typing import IO, Any, Final, Protocol, Self
 
 from qzf.errors import OptionError, SourceChangedError, SourceError
 from qzf.parallel import ForkSafeLock
@@ -31,7 +32,10 @@ __all__ = [
     "MemorySource",
     "ObjectSource",
     "SourceBase",
+    "Span",
     "StrPath",
+    "is_url",
+    "open_source",
 ]
 
 #: A path as callers give it.
@@ -48,6 +52,9 @@ _NOT_FILES: Final = (
     (stat.S_ISBLK, "a block device"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+#: A scheme, or several for one file system on top of another (``simplecache::https://``).
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z][a-z0-9+.-]+)*://", re.IGNORECASE)
 
 #: (device, inode, size in bytes, modification time in ns) of a file.
 FileIdentity = tuple[int, int, int, int]
@@ -83,6 +90,19 @@ class ByteSource(Protocol):
     def will_need(self, offset: int, size: int) -> None:
         """Have a range on its way to memory by the time that it is read, if that can be had."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether each read is a request over a network, so that few and large ones are due."""
+
+    def span(self, offset: int, size: int) -> Span:
+        """A range to be read piece by piece, with one request where the source is remote.
+
+        Raises OptionError as `read`.
+        """
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError where it is seen that the source is no longer what was opened."""
+
     def close(self) -> None:
         """Release everything; views that are still held stay valid. Closing twice is no error."""
 
@@ -96,8 +116,11 @@ class ByteSource(Protocol):
 class SourceBase(ABC):
     """What every source shares: the bounds check and reads in terms of ``_fill``.
 
-    A remote source needs only ``_fill`` (and ``close``); its views are then copies.
+    A source needs only ``_fill`` (and ``close``); its views are then copies.
     """
+
+    #: See `ByteSource.remote`.
+    remote = False
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
@@ -143,6 +166,13 @@ class SourceBase(ABC):
     def will_need(self, offset: int, size: int) -> None:  # noqa: B027
         """Have a range on its way to memory by the time that it is read, if that can be had."""
 
+    def span(self, offset: int, size: int) -> Span:
+        self._check(offset, size)
+        return Span(self, offset, offset + size)
+
+    def check_unchanged(self) -> None:  # noqa: B027
+        """See `ByteSource.check_unchanged`; what is in memory does not change."""
+
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self._size:
             raise OptionError(
@@ -150,6 +180,46 @@ class SourceBase(ABC):
                 file=self._name,
                 offset=offset,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Span:
+    """The bytes from ``start`` to ``end`` of a source, to be read in rising order; for one thread.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self, source: SourceBase, start: int, end: int) -> None:
+        self._source, self._at, self._end = source, start, end
+
+    def readinto(self, offset: int, buffer: bytearray | memoryview) -> None:
+        """Fill all of ``buffer`` from ``offset`` on, which lies behind all that was read before.
+
+        Raises OptionError for what is not within the span, and as `ByteSource.readinto`.
+        """
+        view = memoryview(buffer).cast("B")
+        if offset < self._at or offset + len(view) > self._end:
+            raise OptionError(
+                f"{len(view)} bytes from {offset} on are not ahead in the span",
+                file=self._source.name,
+                offset=offset,
+            )
+        if view:
+            self._fill(offset, view)
+            self._at = offset + len(view)
+
+    def _fill(self, offset: int, buffer: memoryview) -> None:
+        self._source.readinto(offset, buffer)
+
+    def close(self) -> None:
+        """Drop what was not read."""
 
     def __enter__(self) -> Self:
         return self
@@ -348,6 +418,25 @@ class ObjectSource(SourceBase):
 
     def close(self) -> None:
         """The object is its owner's to close."""
+
+
+def is_url(src: object) -> bool:
+    """Whether ``src`` is a text that begins with ``scheme://``; a local file of such a name is a ``Path``."""
+    return isinstance(src, str) and _URL.match(src) is not None
+
+
+def open_source(src: StrPath, storage_options: dict[str, Any] | None = None) -> SourceBase:
+    """The file that a path or a URL names; ``storage_options`` are for the file system of a URL.
+
+    Raises as `FileSource` and `qzf.remote.open_url`; ``OptionError`` for options that have no URL.
+    """
+    if isinstance(src, str) and is_url(src):
+        from qzf.remote import open_url  # what it needs is optional
+
+        return open_url(src, storage_options or {})
+    if storage_options:
+        raise OptionError("storage_options are for URLs", file=os.fspath(src))
+    return FileSource(src)
 
 
 def _identity(status: os.stat_result) -> FileIdentity:

@@ -8,7 +8,14 @@ from typing import Final
 import click
 
 from qzf.cli.signals import Terminated, exit_status
-from qzf.errors import DamageError, FormatError, OptionError, SourceChangedError, SourceError
+from qzf.errors import (
+    DamageError,
+    FormatError,
+    OptionError,
+    RemoteError,
+    SourceChangedError,
+    SourceError,
+)
 
 __all__ = ["HELP", "Exit", "exit_code"]
 
@@ -37,11 +44,13 @@ HELP: Final = (
     ("130", "interrupted (141: output pipe closed, 143: terminated)"),
 )
 
-#: First match wins: a changed source is a SourceError, but its cause is outside of the file's format.
+#: First match wins: a source that changed or does not answer is a SourceError, but the cause is outside of
+#: the file's format.
 _BY_TYPE: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (KeyboardInterrupt, Exit.INTERRUPTED),
     (BrokenPipeError, Exit.BROKEN_PIPE),
     (SourceChangedError, Exit.IO),
+    (RemoteError, Exit.IO),
     (SourceError, Exit.INPUT),
     (FormatError, Exit.INPUT),
     (DamageError, Exit.DAMAGE),

@@ -93,6 +93,7 @@ ERRORS: list[tuple[BaseException, int, str]] = [
     (errors.TruncatedError("too short"), 3, "error: too short"),
     (errors.UnsupportedError("version 9"), 3, "error: version 9"),
     (errors.SourceChangedError("changed", file="a"), 4, "error: a: changed"),
+    (errors.RemoteError("no answer", file="s3://a/b"), 4, "error: s3://a/b: no answer"),
     (
         FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
         4,
