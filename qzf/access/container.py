@@ -27,7 +27,7 @@ from qzf.container.member import MemberSource
 from qzf.container.reader import ContainerReader, located
 from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
 from qzf.format.wire import xxh3
-from qzf.parallel import default_threads, ordered_map
+from qzf.parallel import default_threads
 from qzf.quant import GgmlType
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Container:
         self._threads = default_threads(threads)
         self._framework = framework or by_name("numpy")
         self._cache = ChunkCache(cache_bytes) if cache_bytes else None
-        self._loader = Loader(reader, self._threads, self._cache)
+        self._loader = Loader(reader, threads, self._cache)
         self._names = _names(reader)
 
     # --- what is there ----------------------------------------------------------------------------
@@ -119,7 +119,16 @@ class Container:
         Raises ``NotFoundError``, ``OptionError`` for a range that is not in the file, ``DamageError``.
         """
         source = MemberSource(self._reader, name)
-        return source.read(offset, source.size - offset if size is None else size)
+        size = source.size - offset if size is None else size
+        if offset < 0 or size < 0 or offset + size > source.size:
+            raise OptionError(
+                f"{size} bytes from {offset} on are not within the {source.size} bytes of {name!r}",
+                file=self._reader.source.name,
+                member=name,
+            )
+        room = bytearray(size)
+        self._loader.fill([Want(source.start + offset, memoryview(room))])
+        return bytes(room)
 
     @property
     def digest(self) -> str:
@@ -330,8 +339,7 @@ class Container:
     def iter_bytes(self, name: str) -> Iterator[bytes | bytearray | memoryview]:
         """The original bytes of a tensor, chunk by chunk."""
         entry = self.info(name)
-        chunks = range(entry.first_chunk, entry.first_chunk + entry.chunk_count)
-        yield from ordered_map(self._reader.read_chunk, chunks, self._threads)
+        yield from self._loader.chunks(entry.first_chunk, entry.chunk_count)
 
     def _view(self, entry: TensorEntry) -> npt.NDArray[np.uint8] | None:
         view = self._reader.view_chunk(entry.first_chunk) if entry.chunk_count == 1 else None

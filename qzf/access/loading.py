@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from qzf.access.cache import ChunkCache
 from qzf.container.reader import ContainerReader
+from qzf.container.spans import MAX_SPAN, MIN_SPAN, extent, group, runs
 from qzf.format.ids import ALIGNMENT, RECORD_HEADER_SIZE
-from qzf.parallel import ordered_map
+from qzf.parallel import default_threads, ordered_map
 from qzf.scratch import scratch
+from qzf.storage import Span
 
 __all__ = ["Job", "Loader", "Piece", "Want"]
 
@@ -19,6 +23,13 @@ _PARALLEL_CHUNKS: Final = 3
 #: How often a thread comes for more, at least where there is as much; and the most chunks that it gets.
 _SHARES: Final = 16
 _MOST_CHUNKS: Final = 8
+#: Threads for a remote container, unless their number is given: they wait more than they work, and servers
+#: give one connection less than a line carries.
+_REMOTE_THREADS: Final = 8
+#: Requests at a time for bytes that are handed on in their order, and what each decodes to at most: up to ten
+#: of these are in memory.
+_ITER_THREADS: Final = 4
+_ITER_SPAN: Final = 2 * MIN_SPAN
 
 
 class Want(NamedTuple):
@@ -36,31 +47,46 @@ class Piece(NamedTuple):
     room: memoryview
 
 
-#: What a thread does in one go.
-Job = Sequence[Piece]
+class Tables(NamedTuple):
+    """The shared tables of a remote container to load, those close to one of them."""
+
+    table_id: int
+
+
+#: What a thread does in one go; of a remote container, with one request.
+Job = Sequence[Piece] | Tables
 
 
 class Loader:
-    """Decodes ranges of a container to buffers, with a cache of decoded chunks if ``cache`` is given."""
+    """Decodes ranges of a container to buffers, with a cache of decoded chunks if ``cache`` is given.
 
-    def __init__(self, reader: ContainerReader, threads: int, cache: ChunkCache | None = None) -> None:
-        self._reader, self.threads, self._cache = reader, threads, cache
+    ``threads`` bounds those that decode; by default there are as many as processors, or eight for a remote
+    container.
+    """
+
+    def __init__(self, reader: ContainerReader, threads: int | None, cache: ChunkCache | None = None) -> None:
+        self._reader, self._cache = reader, cache
+        self._remote = reader.source.remote
+        self.threads = default_threads(threads)
+        if self._remote and threads is None:
+            self.threads = max(self.threads, _REMOTE_THREADS)
 
     def fill(self, wants: Iterable[Want]) -> None:
         """Decode ranges, all threads sharing in it where there is enough to do. Raises ``DamageError``."""
         jobs = self.jobs(wants)
-        chunks = sum(len(job) for job in jobs)
-        for _ in ordered_map(self.run, self.ahead(jobs), self.threads if chunks >= _PARALLEL_CHUNKS else 1):
+        parallel = len(jobs) > 1 if self._remote else sum(map(len, jobs)) >= _PARALLEL_CHUNKS
+        for _ in ordered_map(self.run, self.ahead(jobs), self.threads if parallel else 1):
             pass
 
     def ahead(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """The jobs; storage is told of each when it is taken, some time before it is done."""
         for job in jobs:
-            for offset, size in self._extents(job):
-                self._reader.source.will_need(offset, size)
+            if not isinstance(job, Tables):
+                for offset, size in self._extents(job):
+                    self._reader.source.will_need(offset, size)
             yield job
 
-    def _extents(self, job: Job) -> Iterator[tuple[int, int]]:
+    def _extents(self, job: Sequence[Piece]) -> Iterator[tuple[int, int]]:
         """Where the records of a job are, (offset, size); what lies side by side is one."""
         chunks, begin, end = self._reader.index.chunks, 0, 0
         for piece in job:
@@ -74,16 +100,38 @@ class Loader:
             yield begin, end - begin
 
     def jobs(self, wants: Iterable[Want]) -> list[Job]:
-        """What is to be done to fill ranges, in their order and in parts that threads can take on."""
+        """What is to be done to fill ranges, in parts that threads can take on; mostly in their order."""
+        wants = list(wants)
         pieces = [piece for want in wants for piece in self._pieces(want)]
+        if self._remote:
+            return self._requests(pieces, whole=len(wants) == 1)
         # Of many chunks a thread takes some at a time, but not so many that others run out of them.
         some = min(max(len(pieces) // (_SHARES * self.threads), 1), _MOST_CHUNKS)
         return [pieces[at : at + some] for at in range(0, len(pieces), some)]
 
     def run(self, job: Job) -> None:
         """Do a job, in the calling thread."""
-        for chunk, skip, room in job:
-            self._read(chunk, skip, room)
+        if isinstance(job, Tables):
+            self._reader.load_tables(job.table_id)
+        elif self._remote:
+            self._fetch(job)
+        else:
+            for piece in job:
+                self._decode(piece.chunk, [piece])
+
+    def chunks(self, first: int, count: int) -> Iterator[memoryview]:
+        """The decoded bytes of chunks one after another, decoded ahead of their use."""
+        chunks = range(first, first + count)
+        if not self._remote:
+            yield from ordered_map(self._reader.read_chunk, chunks, self.threads)
+            return
+        parts = runs(chunks, self._reader.chunk_record, _ITER_SPAN)
+        for some in ordered_map(self._fetched, parts, min(self.threads, _ITER_THREADS)):
+            yield from some
+
+    def _fetched(self, chunks: list[int]) -> list[memoryview]:
+        with self._reader.span(chunks) as span:
+            return [self._reader.read_chunk(chunk, span=span) for chunk in chunks]
 
     def _pieces(self, want: Want) -> Iterator[Piece]:
         starts, at, room = self._reader.index.starts, want.start, want.room
@@ -94,18 +142,47 @@ class Loader:
             yield Piece(chunk, skip, room[:size])
             room, at, chunk = room[size:], at + size, chunk + 1
 
-    def _read(self, chunk: int, skip: int, room: memoryview) -> None:
-        size = self._reader.index.chunks[chunk].decoded_size
-        if self._cache is None:
-            if len(room) == size:
-                self._reader.read_chunk(chunk, room)
+    def _requests(self, pieces: Iterable[Piece], whole: bool) -> list[Job]:
+        """Pieces by place, in parts of one request each; two at most if they are one ``whole`` range."""
+        by_chunk: dict[int, list[Piece]] = {}
+        for piece in pieces:
+            data = None if self._cache is None else self._cache.get(piece.chunk)
+            if data is None:
+                by_chunk.setdefault(piece.chunk, []).append(piece)
             else:
-                with scratch(size) as whole:
-                    self._reader.read_chunk(chunk, whole)
-                    room[:] = whole[skip : skip + len(room)]
-            return
-        data = self._cache.get(chunk)
-        if data is None:
-            data = self._reader.read_chunk(chunk)
-            self._cache.put(chunk, data)
+                piece.room[:] = data[piece.skip : piece.skip + len(piece.room)]
+        records = [self._reader.chunk_record(chunk) for chunk in by_chunk]
+        total = sum(record.size for record in records)
+        limit = max(min(total // self.threads, MAX_SPAN), MIN_SPAN)
+        if whole and records:
+            # The first part then has half of it or more.
+            limit = max(limit, extent(sorted(records))[1] // 2 + max(record.size for record in records))
+        jobs: list[Job] = [Tables(table_id) for table_id in self._reader.tables_ahead(by_chunk)]
+        jobs += ([piece for one in some for piece in by_chunk[one.key]] for some in group(records, limit))
+        return jobs
+
+    def _fetch(self, job: Sequence[Piece]) -> None:
+        """Do a job with one request, decoding each chunk once."""
+        with self._reader.span([piece.chunk for piece in job]) as span:
+            for chunk, pieces in groupby(job, key=attrgetter("chunk")):
+                self._decode(chunk, list(pieces), span)
+
+    def _decode(self, chunk: int, pieces: Sequence[Piece], span: Span | None = None) -> None:
+        size = self._reader.index.chunks[chunk].decoded_size
+        if self._cache is not None:
+            data = self._cache.get(chunk)
+            if data is None:
+                data = self._reader.read_chunk(chunk, span=span)
+                self._cache.put(chunk, data)
+            _share(data, pieces)
+        elif len(pieces) == 1 and len(pieces[0].room) == size:
+            self._reader.read_chunk(chunk, pieces[0].room, span)
+        else:
+            with scratch(size) as whole:
+                self._reader.read_chunk(chunk, whole, span)
+                _share(whole, pieces)
+
+
+def _share(data: memoryview, pieces: Iterable[Piece]) -> None:
+    for _, skip, room in pieces:
         room[:] = data[skip : skip + len(room)]

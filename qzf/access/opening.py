@@ -9,7 +9,7 @@ from qzf.access.container import Container
 from qzf.access.frameworks import by_name
 from qzf.container.opening import open_reader
 from qzf.errors import OptionError
-from qzf.storage import ByteSource, FileSource, MemorySource, ObjectSource, SourceBase
+from qzf.storage import ByteSource, MemorySource, ObjectSource, SourceBase, open_source
 
 __all__ = ["open_container"]
 
@@ -26,22 +26,26 @@ def open_container(
     threads: int | None = None,
     recover: bool = False,
     cache_bytes: int = 0,
+    storage_options: dict[str, Any] | None = None,
 ) -> Container:
     """Open a container for reading tensors; ``qzf.open``.
 
-    ``src``: a path, the container's bytes, or a binary file object that can seek. Reads trailer and index
-    only. ``framework`` and ``device`` say what tensors come as (`qzf.access.frameworks.by_name`). ``digest``:
-    the container digest that is expected (hexadecimal); with it every chunk is also held against its SHA-256.
-    ``threads`` bounds those that decode; default: the processors there are. ``recover`` rebuilds a lost index
-    by a scan. ``cache_bytes`` of decoded chunks are kept for being read again, by default none.
+    ``src``: a path, a URL of any file system that fsspec knows (``https://``, ``s3://``, ``hf://``), the
+    container's bytes, or a binary file object that can seek. Reads trailer and index only, from a URL with
+    one or two requests. ``storage_options`` are for the file system of a URL, such as credentials or an
+    endpoint. ``framework`` and ``device`` say what tensors come as (`qzf.access.frameworks.by_name`).
+    ``digest``: the container digest that is expected (hexadecimal); with it every chunk is also held against
+    its SHA-256. ``threads`` bounds those that decode; default: the processors there are, for a URL at least
+    eight. ``recover`` rebuilds a lost index by a scan. ``cache_bytes`` of decoded chunks are kept for being
+    read again, by default none.
 
-    Raises ``FormatError`` for what is no valid container, ``ChecksumError``, ``OptionError``; ``OSError``
-    passes through.
+    Raises ``FormatError`` for what is no valid container, ``ChecksumError``, ``OptionError``, ``RemoteError``
+    where a server does not answer as it should; ``OSError`` passes through.
     """
     arrays = by_name(framework, device)
     if not isinstance(cache_bytes, int) or cache_bytes < 0:
         raise OptionError(f"cache_bytes must be a number of bytes, not {cache_bytes!r}")
-    source = _source(src)
+    source = _source(src, storage_options)
     try:
         source.scattered()
         reader = open_reader(source, digest, recover)
@@ -51,9 +55,11 @@ def open_container(
         raise
 
 
-def _source(src: Any) -> ByteSource:
+def _source(src: Any, storage_options: dict[str, Any] | None) -> ByteSource:
     if isinstance(src, str | os.PathLike):
-        return FileSource(src)
+        return open_source(src, storage_options)
+    if storage_options:
+        raise OptionError("storage_options are for URLs")
     if isinstance(src, SourceBase):
         return src
     if isinstance(src, bytes | bytearray | memoryview):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from qzf.container.reader import ContainerReader
+from qzf.container.spans import MIN_SPAN, runs
 from qzf.errors import NotFoundError
 from qzf.storage import SourceBase
 
@@ -14,7 +15,8 @@ __all__ = ["MemberSource"]
 class MemberSource(SourceBase):
     """The original bytes of the member ``name``; only the chunks that a range touches are decoded.
 
-    The chunk that was decoded last is kept, so that small reads one after another decode each chunk once.
+    The chunk that was decoded last is kept, so that small reads one after another decode each chunk once. Of
+    a remote container further chunks are read along with those that follow the last ones.
     Safe to use from many threads. Raises ``NotFoundError`` for an unknown name; reads raise what
     ``ContainerReader.read_chunk`` does. Closing it does not close the container.
     """
@@ -26,9 +28,11 @@ class MemberSource(SourceBase):
         super().__init__(name, member.size)
         self._reader = reader
         starts = reader.index.starts[member.first_chunk : member.first_chunk + member.chunk_count + 1]
+        #: Where its bytes begin, as ``Index.starts`` counts.
+        self.start = starts[0]
         self._starts = [start - starts[0] for start in starts]
         self._first = member.first_chunk
-        self._last: tuple[int, memoryview] = (-1, memoryview(b""))
+        self._last: tuple[int, list[memoryview]] = (-1, [])
 
     @property
     def cuts(self) -> list[int]:
@@ -39,15 +43,37 @@ class MemberSource(SourceBase):
         done = 0
         while done < len(buffer):
             place = bisect_right(self._starts, offset + done) - 1
-            at, data = self._last
-            if at != place:
-                data = self._reader.read_chunk(self._first + place)
-                self._last = (place, data)
+            data = self._chunk(place)
             skip = offset + done - self._starts[place]
             part = data[skip : skip + len(buffer) - done]
             buffer[done : done + len(part)] = part
             done += len(part)
 
+    def _chunk(self, place: int) -> memoryview:
+        at, kept = self._last
+        if not at <= place < at + len(kept):
+            # As much again as there was, where reads go on from there.
+            count = self._ahead(place, 2 * len(kept)) if place == at + len(kept) else 1
+            at, kept = place, self._read(self._first + place, count)
+            self._last = (at, kept)
+        return kept[place - at]
+
+    def _ahead(self, place: int, most: int) -> int:
+        """How many chunks to read from ``place`` on."""
+        if not self._reader.source.remote:
+            return 1
+        end = bisect_right(self._starts, self._starts[place] + MIN_SPAN) - 1
+        return max(min(end - place, most, len(self._starts) - 1 - place), 1)
+
+    def _read(self, chunk: int, count: int) -> list[memoryview]:
+        if count == 1:
+            return [self._reader.read_chunk(chunk)]
+        found: list[memoryview] = []
+        for some in runs(range(chunk, chunk + count), self._reader.chunk_record, MIN_SPAN):
+            with self._reader.span(some) as span:
+                found += [self._reader.read_chunk(one, span=span) for one in some]
+        return found
+
     def close(self) -> None:
-        """Forget the chunk that is kept."""
-        self._last = (-1, memoryview(b""))
+        """Forget the chunks that are kept."""
+        self._last = (-1, [])

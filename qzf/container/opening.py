@@ -18,6 +18,8 @@ def open_reader(source: ByteSource, digest: str | None = None, recover: bool = F
         return ContainerReader(source, parse_digest(digest))
     if digest is not None:
         raise OptionError("a recovered container has no digest to compare")
+    if source.remote:
+        raise OptionError("recovering reads all of it: download the file first", file=source.name)
     from qzf.container.recover import recover_index  # rarely needed
 
     found = recover_index(source)

@@ -7,13 +7,16 @@ Errors carry file, offset, and where known member, tensor and chunk.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any, Final
 
 from qzf.container import payload
 from qzf.container.index import Index, parse_index
-from qzf.errors import ChecksumError, ChunkError, FormatError, QzfError, TruncatedError
+from qzf.container.spans import MAX_SPAN, Record, extent, group
+from qzf.errors import ChecksumError, ChunkError, DamageError, FormatError, QzfError, TruncatedError
 from qzf.format.ids import (
     END_MAGIC,
     FILE_MAGIC,
@@ -30,13 +33,15 @@ from qzf.format.wire import RecordHeader, Trailer, parse_record_header, parse_tr
 from qzf.limits import MAX_INDEX, MAX_MODELS_KEPT, TAIL_READ
 from qzf.parallel import ForkSafeLock
 from qzf.scratch import scratch
-from qzf.storage import ByteSource
+from qzf.storage import ByteSource, Span
 from qzf.transforms.modeled import SharedTable
 
 __all__ = ["ContainerReader", "located"]
 
 #: As a plain number: looking up a member of an enumeration takes its time.
 _CHUNK: Final = int(Kind.CHUNK)
+#: Transforms whose chunks name shared tables.
+_BY_TABLES: Final = {int(Transform.QUANT), int(Transform.VALUES)}
 
 
 @contextmanager
@@ -129,20 +134,30 @@ class ContainerReader:
         """Bytes of a chunk's record: header and payload."""
         return RECORD_HEADER_SIZE + self.index.chunks[chunk].stored_size
 
+    def span(self, chunks: Sequence[int]) -> Span:
+        """What holds the records of chunks, of which the first lies first and the last one last."""
+        return self.source.span(*extent([self.chunk_record(chunks[0]), self.chunk_record(chunks[-1])]))
+
     def read_record(self, chunk: int, out: memoryview) -> None:
         """Header and payload of a chunk's record, as stored, to ``out``; nothing is checked."""
         self.source.readinto(self.index.chunks[chunk].offset, out)
 
-    def read_chunk(self, chunk: int, out: memoryview | None = None) -> memoryview:
+    def chunk_record(self, chunk: int) -> Record:
+        """Where a chunk's record is."""
+        entry = self.index.chunks[chunk]
+        return Record(entry.offset, RECORD_HEADER_SIZE + entry.stored_size, chunk, entry.decoded_size)
+
+    def read_chunk(self, chunk: int, out: memoryview | None = None, span: Span | None = None) -> memoryview:
         """The decoded bytes of a chunk, written to ``out`` (of exactly their size) where that is given.
 
-        The decoded bytes are held against their XXH3. Raises ``ChecksumError`` or ``ChunkError``.
+        The record is read from ``span`` where one is given that it lies in. The decoded bytes are held
+        against their XXH3. Raises ``ChecksumError`` or ``ChunkError``.
         """
         entry = self.index.chunks[chunk]
         target = memoryview(bytearray(entry.decoded_size)) if out is None else out
         try:
             with scratch(RECORD_HEADER_SIZE + entry.stored_size) as record:
-                self.source.readinto(entry.offset, record)
+                (span or self.source).readinto(entry.offset, record)
                 if not self.recovered and parse_record_header(record) != self._header_of(chunk, entry):
                     raise ChecksumError("the record's header and the index disagree")
                 if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
@@ -150,8 +165,15 @@ class ContainerReader:
                 self._decode(entry, record[RECORD_HEADER_SIZE:], target)
         except QzfError as error:
             with located(**self.where(chunk)):
+                self._doubt(error)
                 raise error
         return target
+
+    def _doubt(self, error: QzfError) -> None:
+        """Look whether what seems to be damage in a remote container is that it is another one by now."""
+        if self.source.remote and isinstance(error, DamageError):
+            self.source.check_unchanged()
+            error.message += "; the remote object may have changed since it was opened"
 
     def decode(self, chunk: int, body: memoryview, out: memoryview) -> None:
         """Decode the payload ``body`` of a chunk to ``out`` and hold the result against its XXH3."""
@@ -233,7 +255,67 @@ class ContainerReader:
             raise ChunkError(f"the chunk names shared table {table_id}, which does not exist")
         at = self.index.sections[position].offset
         with located(file=self.source.name, offset=at):
-            return at, SharedTable(bytes(self.decode_section(position, self.read_section(position))))
+            if self.source.remote:
+                return at, self._load_tables_near(table_id)
+            return at, self._table_of(position, self.read_section(position))
+
+    def tables_ahead(self, chunks: Iterable[int]) -> set[int]:
+        """The shared tables before chunks that name some, of each the last one, if it is not there yet.
+
+        What a chunk names is only known once it is read; but a writer puts a member's tables before its
+        chunks, so that these can be had at the same time as the chunks.
+        """
+        places = self._table_places
+        found = set()
+        for chunk in chunks:
+            entry = self.index.chunks[chunk]
+            at = bisect_left(places, (entry.offset, 0))
+            if entry.transform in _BY_TABLES and at and places[at - 1][1] not in self._tables:
+                found.add(places[at - 1][1])
+        return found
+
+    def load_tables(self, table_id: int) -> None:
+        """Have a shared table of a remote container loaded, and those close to it.
+
+        What is wrong with it is an error for whoever needs it, and none here. Raises what reading does.
+        """
+        with self._lock, suppress(DamageError, FormatError):
+            if table_id not in self._tables:
+                self._load_tables_near(table_id)
+
+    @cached_property
+    def _table_places(self) -> list[tuple[int, int]]:
+        """Where shared tables are, and their ids."""
+        return sorted((entry.offset, entry.id) for entry in self.index.sections if entry.kind == Kind.TABLE)
+
+    def _table_of(self, position: int, record: memoryview) -> SharedTable:
+        return SharedTable(bytes(self.decode_section(position, record)))
+
+    def _load_tables_near(self, wanted: int) -> SharedTable:
+        """Load the table ``wanted``, and with the same request those close to it that are not there yet.
+
+        Writers put a member's tables one after another, so that mostly these are all that its chunks name.
+        """
+        missing = (
+            Record(entry.offset, RECORD_HEADER_SIZE + entry.stored_size, entry.id)
+            for entry in self.index.sections
+            if entry.kind == Kind.TABLE and entry.id not in self._tables
+        )
+        near = next(some for some in group(missing, MAX_SPAN) if any(one.key == wanted for one in some))
+        with self.source.span(*extent(near)) as span:
+            for offset, size, table_id, _ in near:
+                record = memoryview(bytearray(size))
+                span.readinto(offset, record)
+                try:
+                    table = self._table_of(self.index.tables[table_id], record)
+                except (DamageError, FormatError):
+                    if table_id == wanted:
+                        raise
+                    continue  # an error for whoever asks for it
+                if table_id == wanted:
+                    found = table
+                self._tables[table_id] = (offset, table)
+        return found
 
 
 def _read_tail(source: ByteSource) -> tuple[Trailer, memoryview]:

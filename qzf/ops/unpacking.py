@@ -6,24 +6,29 @@ import fnmatch
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from qzf.container.names import tensor_file
 from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader
+from qzf.container.spans import MIN_SPAN, Record, runs
 from qzf.errors import DamageError, NotFoundError, OptionError, OutputExistsError
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.reports import UnpackReport
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import Buffers
-from qzf.storage import FileSource, StrPath
+from qzf.storage import Span, StrPath, open_source
 
 __all__ = ["unpack"]
 
 #: What the name of one file of a set has beyond the set's own.
 _SET_NAME: Final = re.compile(r"(\.safetensors)?\.index\.json$|-\d+-of-\d+\.gguf$")
+#: Requests at a time to a remote container, unless threads are given, and what each decodes to at most.
+_REMOTE_THREADS: Final = 4
+_REMOTE_PART: Final = 2 * MIN_SPAN
 
 
 class _Target(NamedTuple):
@@ -45,13 +50,15 @@ def unpack(
     recover: bool = False,
     digest: str | None = None,
     progress: Progress | None = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> UnpackReport:
-    """Write the members of a container back as the files they were.
+    """Write the members of a container, at a path or a URL, back as the files they were.
 
     ``members`` and ``tensors`` select: member names, and glob patterns of tensor names, each matching tensor
     going to a file ``NAME.bin`` with its original bytes. ``out`` is a folder if it is one, ends in ``/``, or
     several files are to be written, else the file's name. By default a single file goes beside the
-    container, several into a folder beside it that has the container's name without ``.qzf``.
+    container, several into a folder beside it that has the container's name without ``.qzf``; in place of
+    beside a remote container that is in the current folder. ``storage_options`` are as for ``open``.
 
     Each chunk is held against its XXH3; with ``digest`` (the container digest in hexadecimal) each record
     also against its SHA-256. ``recover`` does without the container's end and rebuilds the index by a scan;
@@ -66,11 +73,14 @@ def unpack(
     tensors = [tensors] if isinstance(tensors, str) else tensors
     if out is not None and not os.fspath(out):
         raise OptionError("the output is an empty text")
-    with FileSource(container) as source:
+    with open_source(container, storage_options) as source:
+        if source.remote and threads is None:
+            workers = max(workers, _REMOTE_THREADS)
         reader = open_reader(source, digest, recover)
-        targets = _targets(reader, Path(container), out, members, tensors)
+        place = Path(source.name.rsplit("/", 1)[-1] if source.remote else source.name)
+        targets = _targets(reader, place, out, members, tensors)
         for target in targets:
-            if target.path.exists() and target.path.samefile(container):
+            if not source.remote and target.path.exists() and target.path.samefile(place):
                 raise OptionError("the output is the container itself", file=str(target.path))
             check_free(target.path, force)
         bad = _write(reader, targets, workers, force, progress)
@@ -164,18 +174,44 @@ class _Decoded(NamedTuple):
     fault: str
 
 
-def _decode(reader: ContainerReader, job: _Job, buffers: Buffers) -> _Decoded:
+def _decode(reader: ContainerReader, job: _Job, buffers: Buffers, span: Span | None = None) -> _Decoded:
     if job.chunk is None:
         return _Decoded(job, memoryview(b""), 0, "")
     size, fault = reader.index.chunks[job.chunk].decoded_size, ""
     buffer = buffers.take(size)
     try:
-        reader.read_chunk(job.chunk, buffer[:size])
+        reader.read_chunk(job.chunk, buffer[:size], span)
     except DamageError as error:
         if not reader.recovered:
             raise
         fault = str(error)
     return _Decoded(job, buffer, size, fault)
+
+
+def _fetch(reader: ContainerReader, jobs: Sequence[_Job], buffers: Buffers) -> list[_Decoded]:
+    """Do jobs with one request, if they have chunks."""
+    chunks = [job.chunk for job in jobs if job.chunk is not None]
+    if not chunks:
+        return [_decode(reader, job, buffers) for job in jobs]
+    with reader.span(chunks) as span:
+        return [_decode(reader, job, buffers, span) for job in jobs]
+
+
+def _decoded(
+    reader: ContainerReader, jobs: Iterable[_Job], buffers: Buffers, workers: int
+) -> Generator[_Decoded]:
+    """Do all jobs, in their order."""
+    if not reader.source.remote:
+        yield from ordered_map(lambda job: _decode(reader, job, buffers), jobs, workers)
+        return
+
+    def record(job: _Job) -> Record | None:
+        return None if job.chunk is None else reader.chunk_record(job.chunk)
+
+    parts = runs(jobs, record, _REMOTE_PART)
+    with closing(ordered_map(lambda part: _fetch(reader, part, buffers), parts, workers)) as results:
+        for some in results:
+            yield from some
 
 
 def _write(
@@ -201,7 +237,7 @@ def _write(
             if target.first == target.last:
                 yield _Job(file, None, 0, last=True)
 
-    results = ordered_map(lambda job: _decode(reader, job, buffers), jobs(), workers)
+    results = _decoded(reader, jobs(), buffers, workers)
     try:
         for job, buffer, size, fault in results:
             if fault:

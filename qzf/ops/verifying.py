@@ -13,13 +13,13 @@ from qzf.container import verify as checks
 from qzf.container.opening import open_reader
 from qzf.container.reader import ContainerReader, located
 from qzf.container.verify import Damage
-from qzf.errors import QzfError, UnsupportedError
+from qzf.errors import OptionError, QzfError, UnsupportedError
 from qzf.format.ids import RECORD_HEADER_SIZE
 from qzf.ops.reports import VerifyReport
 from qzf.ops.sources import find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import Buffers, scratch
-from qzf.storage import FileSource, StrPath
+from qzf.storage import FileSource, StrPath, is_url
 
 __all__ = ["verify"]
 
@@ -48,6 +48,8 @@ def verify(
     """
     started = time.perf_counter()
     workers = default_threads(threads)
+    if is_url(container):
+        raise OptionError("verifying reads all of it: download the file first", file=os.fspath(container))
     with FileSource(container) as source:
         reader = open_reader(source, digest)
         damage = checks.check_header(reader) + checks.check_padding(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click.testing
@@ -10,6 +11,7 @@ import pytest
 from qzf import ops
 from qzf.cli.root import cli
 from tests.helpers import SOURCES, Run
+from tests.range_server import RangeServer, serving
 
 
 @pytest.fixture
@@ -38,3 +40,10 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sharded") / "model.qzf"
     ops.pack(SOURCES / "safetensors" / "sharded", out)
     return out
+
+
+@pytest.fixture
+def server(modeled: Path) -> Iterator[RangeServer]:
+    """A server of a container that has several tensors of several chunks, and shared tables."""
+    with serving(modeled.read_bytes()) as running:
+        yield running

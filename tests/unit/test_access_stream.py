@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 import qzf
 from qzf.access import Layer
 from qzf.errors import NotFoundError, OptionError
+from qzf.storage import Span
 
 KIB = 1024
 
@@ -165,10 +166,10 @@ def test_the_next_part_is_decoded_while_the_last_is_used(path: Path) -> None:
         last = container.info(container.layers()[-2].names[-1])
         whole = container.reader.read_chunk
 
-        def noted(chunk: int, out: memoryview | None = None) -> memoryview:
+        def noted(chunk: int, out: memoryview | None = None, span: Span | None = None) -> memoryview:
             if chunk == last.first_chunk:
                 ready.set()
-            return whole(chunk, out)
+            return whole(chunk, out, span)
 
         container.reader.read_chunk = noted  # type: ignore[method-assign]
         stream = container.stream(window_bytes=1 << 20)
