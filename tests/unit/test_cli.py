@@ -87,6 +87,8 @@ ERRORS: list[tuple[BaseException, int, str]] = [
     (errors.OptionError("no such level"), 2, "error: no such level"),
     (errors.OutputExistsError("there", file="o"), 2, "error: o: there"),
     (errors.NotFoundError("no member 'x'"), 2, "error: no member 'x'"),
+    (errors.MissingPackageError("needs a package"), 2, "error: needs a package"),
+    (errors.StateDictError("no such key"), 2, "error: no such key"),
     (errors.GgufError("bad magic", file="a.gguf", offset=0), 3, "error: a.gguf, offset 0: bad magic"),
     (errors.SafetensorsError("overlap"), 3, "error: overlap"),
     (errors.FormatError("no container"), 3, "error: no container"),
