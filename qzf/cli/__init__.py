@@ -9,9 +9,12 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
-__all__ = ["main"]
+__all__ = ["added_environment", "main"]
+
+#: Variables that ``main`` sets for this process only, and not for programs that it runs.
+added_environment: Final[set[str]] = set()
 
 
 def main() -> NoReturn:
@@ -22,7 +25,9 @@ def main() -> NoReturn:
     # A command makes no cyclic garbage to speak of, and each collection walks all that the imports have made.
     gc.disable()
     # numpy starts a thread per processor for linear algebra, which no command does: half its start-up time.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        added_environment.add("OPENBLAS_NUM_THREADS")
     try:
         from qzf.cli.root import cli
 
