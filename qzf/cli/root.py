@@ -16,7 +16,7 @@ from qzf.cli.screen import Screen
 __all__ = ["cli"]
 
 #: Each is a module of this package that holds a click command named ``command``.
-_COMMANDS: Final = ("pack", "unpack", "verify", "ls", "cat", "convert", "exec")
+_COMMANDS: Final = ("pack", "unpack", "verify", "ls", "cat", "convert", "exec", "mount")
 
 
 class Root(click.Group):

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-__all__ = ["SIGINT", "Terminated", "check", "deferred", "exit_status", "install", "release"]
+__all__ = ["SIGINT", "SIGTERM", "Terminated", "check", "deferred", "exit_status", "install", "release"]
 
 SIGINT: Final = signal.SIGINT
+SIGTERM: Final = signal.SIGTERM
 #: What ends the command in an orderly way. SIGHUP is what a closing terminal sends; Windows has none.
 _HANDLED: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
