@@ -44,6 +44,9 @@ StrPath = str | os.PathLike[str]
 #: Bytes per system call: Linux moves at most 0x7ffff000 at once, so larger reads take several calls.
 _MAX_CALL: Final = 1 << 30
 
+#: Bytes per hint: of a longer range Linux fetches only as much as the device reads ahead, mostly 128 KiB.
+_MAX_HINT: Final = 128 << 10
+
 #: ``stat`` file kinds that hold no bytes of their own at offsets, and what to call them.
 _NOT_FILES: Final = (
     (stat.S_ISDIR, "a directory"),
@@ -277,7 +280,10 @@ class FileSource(SourceBase):
 
     def will_need(self, offset: int, size: int) -> None:
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._open_descriptor(), offset, size, os.POSIX_FADV_WILLNEED)
+            descriptor = self._open_descriptor()
+            for at in range(offset, offset + size, _MAX_HINT):
+                part = min(_MAX_HINT, offset + size - at)
+                os.posix_fadvise(descriptor, at, part, os.POSIX_FADV_WILLNEED)
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError unless path and open file still are what was opened.

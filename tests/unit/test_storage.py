@@ -208,3 +208,17 @@ def test_threads_share_a_source(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no hints")
+def test_a_range_is_announced_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux would fetch only the beginning of a long one."""
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    told: list[tuple[int, int]] = []
+    with FileSource(tmp_path / "file") as source:
+        monkeypatch.setattr(os, "posix_fadvise", lambda _, offset, size, advice: told.append((offset, size)))
+        source.will_need(1000, 600_000)
+        assert told[0][0] == 1000
+        assert all(one + size == other for (one, size), (other, _) in pairwise(told))
+        assert sum(told[-1]) == 601_000
+        assert max(size for _, size in told) <= 128 << 10
