@@ -47,7 +47,7 @@ _ML_DTYPES: Final = {
 }
 
 
-class QuantArray(npt.NDArray[np.uint8]):
+class QuantArray(np.ndarray[Any, np.dtype[np.uint8]]):
     """Raw bytes of a tensor that has no numpy dtype: uint8 of shape (rows, bytes per row).
 
     ``quant`` is the GGML type (block size and field layout), None for other packed dtypes; ``original`` is

@@ -191,8 +191,7 @@ class _Window:
         else:
             while self._spare and self._used + sum(map(len, self._spare)) + size > self._limit:
                 self._spare.pop(0)
-            # Straight from the kernel, so that it goes back there when it is dropped.
-            best = np.frombuffer(mmap.mmap(-1, size), np.uint8) if size else np.empty(0, np.uint8)
+            best = _memory(size)
         self._used += len(best)
         return best
 
@@ -203,6 +202,13 @@ class _Window:
             self._used -= len(last)
             if sys.getrefcount(last) == 2:  # this variable and the argument: no array is a view of it
                 self._spare.append(last)
+
+
+def _memory(size: int) -> npt.NDArray[np.uint8]:
+    """Memory straight from the kernel, so that it goes back there when it is dropped."""
+    if not size:
+        return np.empty(0, np.uint8)
+    return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
 
 
 class _Ring:
