@@ -87,8 +87,8 @@ bool count(QuantModel& model, nb::handle columns, nb::handle src, std::size_t ro
                      reinterpret_cast<std::uint64_t*>(code_counts.data()));
 }
 
-void numbers(const std::string& name, nb::handle src, nb::handle first, nb::handle second,
-             const MaybeName& isa_name) {
+bool look(const std::string& name, nb::handle src, nb::handle first, nb::handle second,
+          const MaybeName& isa_name) {
   const Isa& isa = chosen_isa(isa_name);
   const QuantSchema& schema = quant_schema(name);
   const Buffer from(src, Buffer::Access::kRead), to(first, Buffer::Access::kWrite),
@@ -97,8 +97,8 @@ void numbers(const std::string& name, nb::handle src, nb::handle first, nb::hand
   require(to.size() == (schema.numbers > 0 ? 2 * n : 0) && to2.size() == (schema.numbers > 1 ? 2 * n : 0),
           "output of another size");
   const nb::gil_scoped_release unlocked;
-  quant_numbers(isa, schema, from.data(), n, reinterpret_cast<std::uint16_t*>(to.data()),
-                reinterpret_cast<std::uint16_t*>(to2.data()));
+  return quant_look(isa, schema, from.data(), n, reinterpret_cast<std::uint16_t*>(to.data()),
+                    reinterpret_cast<std::uint16_t*>(to2.data()));
 }
 
 void deviations(const std::string& name, nb::handle src, std::size_t row_blocks, nb::handle sums,
@@ -111,15 +111,6 @@ void deviations(const std::string& name, nb::handle src, std::size_t row_blocks,
           "sums of another size than the columns");
   const nb::gil_scoped_release unlocked;
   quant_deviations(isa, schema, from.data(), n, row_blocks, reinterpret_cast<std::uint64_t*>(to.data()));
-}
-
-bool has_extrema(const std::string& name, nb::handle src, const MaybeName& isa_name) {
-  const Isa& isa = chosen_isa(isa_name);
-  const QuantSchema& schema = quant_schema(name);
-  const Buffer from(src, Buffer::Access::kRead);
-  const std::size_t n = blocks_of(schema, from);
-  const nb::gil_scoped_release unlocked;
-  return quant_has_extrema(isa, schema, from.data(), n);
 }
 
 void make_model(QuantModel* self, const std::string& name, nb::handle table) {
@@ -146,22 +137,17 @@ void bind_quant(nb::module_& m) {
       "The types that the quant transform knows: name, bytes and codes of a block, codes of a lane, bits of "
       "a code, "
       "low bits, numbers, integer scales, integer minima, extrema of a lane, size of the alphabet.");
-  m.def(
-      "quant_numbers", numbers, nb::arg("name"), nb::arg("src"), nb::arg("first"), nb::arg("second"),
-      nb::arg("isa") = nb::none(),
-      nb::sig("def quant_numbers(name: str, src: typing_extensions.Buffer, first: typing_extensions.Buffer, "
-              "second: typing_extensions.Buffer, isa: str | None = None) -> None"),
-      "The fp16 fields of blocks as 16-bit patterns; a field that the type lacks has an empty buffer.");
+  m.def("quant_look", look, nb::arg("name"), nb::arg("src"), nb::arg("first"), nb::arg("second"),
+        nb::arg("isa") = nb::none(),
+        nb::sig("def quant_look(name: str, src: typing_extensions.Buffer, first: typing_extensions.Buffer, "
+                "second: typing_extensions.Buffer, isa: str | None = None) -> bool"),
+        "The fp16 fields of blocks as 16-bit patterns; a field that the type lacks has an empty buffer. "
+        "Returns whether every block holds the extreme codes that its type's quantizer leaves.");
   m.def("quant_deviations", deviations, nb::arg("name"), nb::arg("src"), nb::arg("row_blocks"),
         nb::arg("sums"), nb::arg("isa") = nb::none(),
         nb::sig("def quant_deviations(name: str, src: typing_extensions.Buffer, row_blocks: int, "
                 "sums: typing_extensions.Buffer, isa: str | None = None) -> None"),
         "Add to ``sums`` (uint64, one a column) how far codes lie from zero, in 1/16.");
-  m.def(
-      "quant_has_extrema", has_extrema, nb::arg("name"), nb::arg("src"), nb::arg("isa") = nb::none(),
-      nb::sig(
-          "def quant_has_extrema(name: str, src: typing_extensions.Buffer, isa: str | None = None) -> bool"),
-      "Whether every block holds the extreme codes that its type's quantizer leaves.");
   nb::class_<QuantModel>(m, "QuantModel",
                          "How the chunks of a type are modelled: a shared table of kind 1 (spec, tables).\n\n"
                          "ValueError for a table that breaks the rules. Safe to use from many threads.")

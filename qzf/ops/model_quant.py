@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from qzf.ops.sampling import RECORD, Chunks, Models, Piece
 from qzf.transforms import quant_stats
 from qzf.transforms.modeled import ChunkModel, QuantChunks, QuantSchema, SharedTable
-from qzf.transforms.quant_table import Counts, Patterns, QuantTable, column_classes, cost
+from qzf.transforms.quant_table import QuantTable, Tally, column_classes, cost
 
 __all__ = ["model_quant"]
 
@@ -44,12 +42,12 @@ class _Type:
         """The tables in the making: without and with classes of columns."""
         schema = self.schema
 
-        def look(piece: Piece, data: memoryview) -> tuple[bool, tuple[Patterns, Patterns]]:
-            return quant_stats.has_extrema(schema, data), quant_stats.numbers(schema, data)
+        def look(_piece: Piece, data: memoryview) -> quant_stats.Look:
+            return quant_stats.look(schema, data)
 
         looks = self.chunks.map(look, self.chunks.sample(self.chunks.pieces, _SAMPLED))
-        extrema = all(has for has, _ in looks)
-        first, second = (np.concatenate([found[k] for _, found in looks]) for k in range(2))
+        extrema = all(each.extrema for each in looks)
+        first, second = b"".join(each.first for each in looks), b"".join(each.second for each in looks)
         plain, classed = (QuantTable.plan(schema, extrema, first, second, c) for c in (1, _CLASSES))
         return plain, classed
 
@@ -73,31 +71,26 @@ class _Type:
 
         return dict(zip((piece.tensor for piece in chosen), self.chunks.map(classes, chosen), strict=True))
 
-    def count(
-        self, table: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]
-    ) -> tuple[Counts, Counts]:
+    def count(self, table: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]) -> Tally:
         """Symbols in these chunks by context and by table; chunks that it cannot express are left out."""
         model = SharedTable(table.dump()).quant(self.schema.name)
 
-        def work(piece: Piece, data: memoryview) -> tuple[Counts, Counts] | None:
-            return quant_stats.count(table, model, columns.get(piece.tensor), data, self.row_blocks(piece))
+        def count(piece: Piece, data: memoryview, tally: Tally) -> None:
+            quant_stats.count(model, columns.get(piece.tensor), data, self.row_blocks(piece), tally)
 
-        heads = np.zeros((table.contexts, 256), np.uint64)
-        codes = np.zeros((table.tables, table.schema.alphabet), np.uint64)
-        for found in self.chunks.map(work, pieces):
-            if found is not None:
-                heads += found[0]
-                codes += found[1]
-        return heads, codes
+        return self.chunks.total(table.tally, count, pieces)
 
     def columns_pay(
         self, plain: QuantTable, classed: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]
     ) -> bool:
         """Whether classes of columns save more than they cost, by some of these chunks."""
         sampled = self.chunks.sample(pieces, _COMPARED)
-        (_, without), (_, by_column) = self.count(plain, {}, sampled), self.count(classed, columns, sampled)
+        without, by_column = (
+            cost(self.count(table, by_tensor, sampled).codes, self.schema.alphabet)
+            for table, by_tensor in ((plain, {}), (classed, columns))
+        )
         share = sum(piece.size for piece in sampled) / sum(piece.size for piece in pieces)
-        won = (cost(without) - cost(by_column)) / 8 / share
+        won = (without - by_column) / 8 / share
         tables = sum(len(each) * 3 // 8 + RECORD for each in columns.values())
         return won > tables + len(classed.dump()) // 8
 
@@ -127,10 +120,9 @@ def model_quant(schema: QuantSchema, chunks: Chunks, models: Models) -> None:
     rest = [piece for piece in chunks.pieces if piece.tensor not in columns]
     plain, classed = of.plan()
     if wide and of.columns_pay(plain, classed, columns, wide):
-        heads, codes = of.count(classed, columns, chunks.sample(wide, _SAMPLED))
-        if of.use(models, classed.dump(classed.merge_contexts(heads), codes), wide, columns):
+        counted = of.count(classed, columns, chunks.sample(wide, _SAMPLED))
+        if of.use(models, classed.finish(counted), wide, columns):
             wide = []
     if rest or wide:
-        counted = [of.count(plain, {}, chunks.sample(pieces, _SAMPLED)) for pieces in (rest, wide) if pieces]
-        heads, codes = (sum(parts[1:], parts[0]) for parts in zip(*counted, strict=True))
-        of.use(models, plain.dump(plain.merge_contexts(heads), codes), rest + wide, {})
+        sampled = [piece for pieces in (rest, wide) for piece in chunks.sample(pieces, _SAMPLED)]
+        of.use(models, plain.finish(of.count(plain, {}, sampled)), rest + wide, {})

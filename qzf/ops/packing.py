@@ -20,6 +20,7 @@ from qzf.container.writer import ContainerWriter, EncodedChunk, Sink, encode_chu
 from qzf.errors import OptionError, SourceChangedError
 from qzf.limits import DEFAULT_CHUNK, MAX_TABLES
 from qzf.model import MemberSpec
+from qzf.ops.modeling import build_models
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.recipe import Cut, check_chunk_size, cuts, effort
 from qzf.ops.reports import PackReport
@@ -166,8 +167,6 @@ def _jobs(
         source = member.file.given or _reopened(member, opened)
         models, pieces = Models(), list(cuts(member.spec, chunk_size))
         if trying.models:
-            from qzf.ops.modeling import build_models  # loads numpy, which nothing else here needs
-
             models = build_models(member.spec, pieces, source, trying, workers, first_id=tables, room=room)
         tables, room = tables + len(models.tables), room - models.size
         for number, cut in enumerate(pieces, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -16,10 +17,12 @@ from qzf.scratch import scratch
 from qzf.storage import ByteSource
 from qzf.transforms.layouts import Layout
 from qzf.transforms.modeled import ChunkModel
+from qzf.transforms.quant_table import Counts, add_counts
 
 __all__ = ["RECORD", "Chunks", "Models", "Piece"]
 
 _T = TypeVar("_T")
+_C = TypeVar("_C", bound=Sequence[Counts])
 
 #: What a shared table costs beside its content, in bytes: record header, index entry, padding.
 RECORD: Final = 176
@@ -95,6 +98,30 @@ class Chunks:
                 return work(piece, data)
 
         return list(ordered_map(read, pieces, self._threads))
+
+    def total(
+        self,
+        room: Callable[[], _C],
+        count: Callable[[Piece, memoryview, _C], object],
+        pieces: Iterable[Piece],
+    ) -> _C:
+        """What ``count`` adds up over these chunks, in parallel, in the counts that ``room`` makes."""
+        free = deque([room()])
+
+        def add(piece: Piece, data: memoryview) -> None:
+            try:
+                mine = free.pop()
+            except IndexError:
+                mine = room()
+            count(piece, data, mine)
+            free.append(mine)
+
+        self.map(add, pieces)
+        total = free.pop()
+        for other in free:
+            for sums, counts in zip(total, other, strict=True):
+                add_counts(sums, counts)
+        return total
 
     def pays(self, table: bytes, pieces: Sequence[Piece], models: dict[int, ChunkModel]) -> bool:
         """Whether a model saves more than its table costs, against the other ways to code these chunks."""

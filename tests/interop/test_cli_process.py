@@ -516,8 +516,7 @@ def test_commands_import_only_what_they_need(tmp_path: Path, packed: Path) -> No
     assert not {"numpy", "construct", "concurrent", "qzf.adapters", "qzf.container.writer"} & unpack
     verify = _modules("verify", packed)
     assert not {"numpy", "construct", "concurrent", "rich"} & verify
-    fast = _modules("pack", "--level", "fast", GGUF, "-o", tmp_path / "fast")
-    assert not {"numpy", "rich", "qzf.ops.modeling"} & fast
+    assert not {"numpy", "rich"} & _modules("pack", GGUF, "-o", tmp_path / "packed")
     assert "rich" not in _modules("ls", packed)
 
 

@@ -321,16 +321,15 @@ def test_forms_of_values_are_as_specified() -> None:
 
 def _quant_table(keys: int = 1, classes: int = 1, contexts: int = 1) -> bytes:
     """For Q4_0, with even frequencies."""
-    none = np.empty(0, np.uint16)
-    table = QuantTable.plan(SCHEMAS["Q4_0"], False, np.array([1, 2], np.uint16), none, classes)
-    table.residual_keys[:], table.ratio_keys[:] = 0, keys - 1
+    table = QuantTable.plan(SCHEMAS["Q4_0"], False, b"\1\0\2\0", b"", classes)
+    table.residual_keys, table.ratio_keys = bytes(64), bytes([keys - 1]) * 128
     table.contexts = contexts
     return table.dump()
 
 
 def _values_table(contexts: int = 1, symbols: Symbols | None = None) -> bytes:
     form = FORMS["I8"]
-    content = make_table(form, symbols or Symbols(0, 256, ()), np.ones((1, 256), np.int64), 1)
+    content = make_table(form, symbols or Symbols(0, 256, ()), b"\1\0" * 256, 1)
     return content[:6] + bytes([contexts]) + content[7:8] + content[8:] * contexts
 
 
