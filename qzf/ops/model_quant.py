@@ -51,19 +51,23 @@ class _Type:
         plain, classed = (QuantTable.plan(schema, extrema, first, second, c) for c in (1, _CLASSES))
         return plain, classed
 
-    def columns(self) -> dict[int, bytes]:
-        """Classes of columns, by tensor, where it is large enough to pay for them; from one of its chunks."""
+    def wide(self) -> dict[int, Piece]:
+        """The tensors that are large enough to pay for classes of columns, and a chunk to find these from."""
         by_tensor: dict[int, list[Piece]] = {}
         for piece in self.chunks.pieces:
             by_tensor.setdefault(piece.tensor, []).append(piece)
-        chosen = []
-        for pieces in by_tensor.values():
+        chosen = {}
+        for tensor, pieces in by_tensor.items():
             piece = pieces[len(pieces) // 2]
             blocks = self.row_blocks(piece)
             rows, size = piece.size // (blocks * self.schema.size), sum(each.size for each in pieces)
             whole = all(self.row_blocks(each) == blocks for each in pieces)
             if whole and rows >= _COLUMN_ROWS and size >= _PAYS * blocks * self.schema.codes:
-                chosen.append(piece)
+                chosen[tensor] = piece
+        return chosen
+
+    def columns(self, chosen: Sequence[Piece]) -> dict[int, bytes]:
+        """Classes of columns by tensor, from a chunk of each."""
 
         def classes(piece: Piece, data: memoryview) -> bytes:
             sums = quant_stats.deviations(self.schema, data, self.row_blocks(piece))
@@ -81,17 +85,19 @@ class _Type:
         return self.chunks.total(table.tally, count, pieces)
 
     def columns_pay(
-        self, plain: QuantTable, classed: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]
+        self, plain: QuantTable, classed: QuantTable, chosen: dict[int, Piece], pieces: Sequence[Piece]
     ) -> bool:
-        """Whether classes of columns save more than they cost, by some of these chunks."""
+        """Whether classes of columns save more than they cost, by some of the chunks of these tensors."""
         sampled = self.chunks.sample(pieces, _COMPARED)
+        columns = self.columns([chosen[tensor] for tensor in sorted({piece.tensor for piece in sampled})])
         without, by_column = (
             cost(self.count(table, by_tensor, sampled).codes, self.schema.alphabet)
             for table, by_tensor in ((plain, {}), (classed, columns))
         )
         share = sum(piece.size for piece in sampled) / sum(piece.size for piece in pieces)
         won = (without - by_column) / 8 / share
-        tables = sum(len(each) * 3 // 8 + RECORD for each in columns.values())
+        codes = (self.row_blocks(piece) * self.schema.codes for piece in chosen.values())
+        tables = sum(each * 3 // 8 + RECORD for each in codes)
         return won > tables + len(classed.dump()) // 8
 
     def use(self, models: Models, table: bytes, pieces: Sequence[Piece], columns: dict[int, bytes]) -> bool:
@@ -115,11 +121,12 @@ class _Type:
 def model_quant(schema: QuantSchema, chunks: Chunks, models: Models) -> None:
     """Add the models of one quantized type, and which tensors use them."""
     of = _Type(schema, chunks)
-    columns = of.columns()
-    wide = [piece for piece in chunks.pieces if piece.tensor in columns]
-    rest = [piece for piece in chunks.pieces if piece.tensor not in columns]
+    chosen = of.wide()
+    wide = [piece for piece in chunks.pieces if piece.tensor in chosen]
+    rest = [piece for piece in chunks.pieces if piece.tensor not in chosen]
     plain, classed = of.plan()
-    if wide and of.columns_pay(plain, classed, columns, wide):
+    if wide and of.columns_pay(plain, classed, chosen, wide):
+        columns = of.columns([*chosen.values()])
         counted = of.count(classed, columns, chunks.sample(wide, _SAMPLED))
         if of.use(models, classed.finish(counted), wide, columns):
             wide = []

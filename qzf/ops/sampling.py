@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, TypeVar
 
 import zstandard
@@ -91,13 +93,15 @@ class Chunks:
 
         It must keep no reference to the bytes.
         """
+        return list(self._results(work, pieces))
 
+    def _results(self, work: Callable[[Piece, memoryview], _T], pieces: Iterable[Piece]) -> Generator[_T]:
         def read(piece: Piece) -> _T:
             with scratch(piece.size) as data:
                 self._source.readinto(piece.offset, data)
                 return work(piece, data)
 
-        return list(ordered_map(read, pieces, self._threads))
+        return ordered_map(read, pieces, self._threads)
 
     def total(
         self,
@@ -134,5 +138,7 @@ class Chunks:
             )
 
         sampled = self.sample(pieces, _COMPARED if size < _SMALL else _COMPARED // 4)
-        won = sum(self.map(gain, sampled)) * size // sum(piece.size for piece in sampled)
-        return won > len(zstandard.ZstdCompressor(level=9).compress(table)) + RECORD
+        looked_at = sum(piece.size for piece in sampled)
+        price = len(zstandard.ZstdCompressor(level=9).compress(table)) + RECORD
+        with closing(self._results(gain, sampled)) as gains:  # the first chunk says enough of a large type
+            return any(won * size // looked_at > price for won in accumulate(gains))
