@@ -10,8 +10,7 @@ import errno
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import zstandard
 from xxhash import xxh3_64
@@ -74,8 +73,7 @@ class Sink(Protocol):
     def write(self, data: Bytes, /) -> object: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """A record ready to be written: its header, payload and what the index says of it."""
 
     header: RecordHeader
@@ -84,8 +82,7 @@ class _Record:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedChunk:
+class EncodedChunk(NamedTuple):
     """A chunk ready to be written, apart from its place in the file."""
 
     record: _Record
@@ -174,22 +171,19 @@ def _largest_catalog(members: Sequence[MemberSpec], generator: str, chunk_size: 
     )
 
 
-@dataclass
 class _OpenMember:
-    spec: MemberSpec
-    first_chunk: int
-    written: int = 0
+    def __init__(self, spec: MemberSpec, first_chunk: int) -> None:
+        self.spec, self.first_chunk = spec, first_chunk
+        self.written = 0
 
 
-@dataclass
 class _TensorUse:
     """The chunks of a tensor so far, to sum up its pipeline."""
 
-    first_chunk: int
-    chunk_count: int = 0
-    transform: int = Transform.STORED
-    layout: int = 0
-    codecs: list[int] = field(default_factory=list)
+    def __init__(self, first_chunk: int) -> None:
+        self.first_chunk, self.chunk_count = first_chunk, 0
+        self.transform, self.layout = int(Transform.STORED), 0
+        self.codecs: list[int] = []
 
     def add(self, header: RecordHeader, codecs: tuple[int, ...]) -> None:
         self.chunk_count += 1

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import zstandard
 
@@ -34,14 +33,16 @@ _COMPARED: Final = 16
 _SMALL: Final = 4 << 20
 
 
-@dataclass(frozen=True)
 class Models:
-    """The shared tables of a member, in the order of their ids, and how each tensor's chunks are coded."""
+    """The shared tables of a member, in the order of their ids, and how each tensor's chunks are coded.
 
-    #: Bytes that its tables may take; what does not fit is coded without a model.
-    room: int = MAX_TABLES
-    tables: list[bytes] = field(default_factory=list)
-    by_tensor: dict[int, ChunkModel] = field(default_factory=dict)
+    ``room`` is how many bytes the tables may take; what does not fit is coded without a model.
+    """
+
+    def __init__(self, room: int = MAX_TABLES) -> None:
+        self.room = room
+        self.tables: list[bytes] = []
+        self.by_tensor: dict[int, ChunkModel] = {}
 
     def add(self, tables: Sequence[bytes], by_tensor: Mapping[int, ChunkModel]) -> bool:
         """Take these over if there is room for the tables; whether there is. Ids count from those here."""
@@ -62,8 +63,7 @@ class Models:
         return sum(map(len, self.tables))
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A chunk to be: ``size`` bytes at ``offset`` of the member, of rows of ``row`` bytes (0: no rows).
 
     ``tensor`` counts within the member; ``layout`` is what it would be coded by without a model.
