@@ -87,9 +87,9 @@ class QuantModel:
         Decode the streams to ``out``: whole blocks. ValueError says what is wrong with them.
         """
 
-    def encode(self, columns: Buffer | None, src: Buffer, row_blocks: int, isa: str | None = None) -> tuple[bytes, bytes, bytes, bytes] | None:
+    def encode(self, columns: Buffer | None, src: Buffer, row_blocks: int, isa: str | None = None) -> tuple[memoryview, memoryview, memoryview, memoryview] | None:
         """
-        The streams of whole blocks, or None where the model cannot express them.
+        The streams of whole blocks, or None where the model cannot express them. They are views of one bytes object, one behind the other.
         """
 
     def count(self, columns: Buffer | None, src: Buffer, row_blocks: int, heads: Buffer, codes: Buffer, isa: str | None = None) -> bool:

@@ -2,6 +2,8 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
+
 #include "binding.h"
 #include "quant/chunk.h"
 #include "quant/lanes_order.h"
@@ -51,6 +53,33 @@ void decode(const QuantModel& model, nb::handle columns, nb::handle heads, nb::h
   if (fault != nullptr) throw std::invalid_argument(fault);
 }
 
+// A new object from Python's C interface, which returns null for an error.
+nb::object made(PyObject* object) {
+  if (object == nullptr) nb::raise_python_error();
+  return nb::steal(object);
+}
+
+// Views of the streams in one bytes object, one behind the other.
+nb::tuple joined(const QuantStreams& streams) {
+  const Span parts[4] = {streams.heads, streams.tails, streams.codes, streams.rest};
+  Py_ssize_t size = 0, at = 0;
+  for (const Span& part : parts) size += static_cast<Py_ssize_t>(part.size);
+  const nb::object whole = made(PyBytes_FromStringAndSize(nullptr, size));
+  char* to = PyBytes_AsString(whole.ptr());
+  {
+    const nb::gil_scoped_release unlocked;  // nobody else knows of the object
+    for (const Span& part : parts) to = std::copy_n(reinterpret_cast<const char*>(part.data), part.size, to);
+  }
+  const nb::object view = made(PyMemoryView_FromObject(whole.ptr()));
+  nb::object views[4];
+  for (std::size_t k = 0; k < 4; ++k) {
+    const auto end = at + static_cast<Py_ssize_t>(parts[k].size);
+    views[k] = made(PySequence_GetSlice(view.ptr(), at, end));
+    at = end;
+  }
+  return nb::make_tuple(views[0], views[1], views[2], views[3]);
+}
+
 nb::object encode(QuantModel& model, nb::handle columns, nb::handle src, std::size_t row_blocks,
                   const MaybeName& isa_name) {
   const Isa& isa = chosen_isa(isa_name);
@@ -66,8 +95,7 @@ nb::object encode(QuantModel& model, nb::handle columns, nb::handle src, std::si
     ok = quant_encode(isa, model, classes.span(), from.data(), n, row_blocks, lease, streams);
   }
   if (!ok) return nb::none();
-  return nb::make_tuple(to_bytes(streams.heads), to_bytes(streams.tails), to_bytes(streams.codes),
-                        to_bytes(streams.rest));
+  return joined(streams);
 }
 
 bool count(QuantModel& model, nb::handle columns, nb::handle src, std::size_t row_blocks, nb::handle heads,
@@ -165,8 +193,11 @@ void bind_quant(nb::module_& m) {
           "encode", encode, nb::arg("columns").none(), nb::arg("src"), nb::arg("row_blocks"),
           nb::arg("isa") = nb::none(),
           nb::sig("def encode(self, columns: typing_extensions.Buffer | None, src: typing_extensions.Buffer, "
-                  "row_blocks: int, isa: str | None = None) -> tuple[bytes, bytes, bytes, bytes] | None"),
-          "The streams of whole blocks, or None where the model cannot express them.")
+                  "row_blocks: int, isa: str | None = None) -> tuple[memoryview, memoryview, memoryview, "
+                  "memoryview] | None"),
+          "The streams of whole blocks, or None where the model cannot express them. They are views of one "
+          "bytes "
+          "object, one behind the other.")
       .def(
           "count", count, nb::arg("columns").none(), nb::arg("src"), nb::arg("row_blocks"), nb::arg("heads"),
           nb::arg("codes"), nb::arg("isa") = nb::none(),
