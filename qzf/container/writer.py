@@ -63,8 +63,9 @@ _LONGEST_PIPELINE = PipelineSpec(
 )
 
 
-#: Parts of a record up to this size are put together, as a call of the sink takes longer.
+#: Parts up to this size are put together with what is next to them, as a call of the sink takes longer.
 _SMALL = 1024
+_MOST_WAITING = 1 << 16
 
 
 class Sink(Protocol):
@@ -224,7 +225,7 @@ class ContainerWriter:
         self._open: _OpenMember | None = None
         self._uses: dict[int, _TensorUse] = {}
         self._tables = self._table_bytes = 0
-        self.position = 0
+        self.position, self._waiting = 0, bytearray()
         self._put(pack_header(Header(self.salt)))
 
     @property
@@ -326,6 +327,7 @@ class ContainerWriter:
         at, size = self.position, RECORD_HEADER_SIZE + len(body)
         self._write_record(record)
         self._put(pack_trailer(Trailer(at, size, at + pad64(size) + TRAILER_SIZE, record.digest)))
+        self._flush()
         return record.digest
 
     def _section(self, record: _Record) -> None:
@@ -348,17 +350,27 @@ class ContainerWriter:
         self._write_record(record)
 
     def _write_record(self, record: _Record) -> None:
-        padding = bytes(pad64(record.header.stored_size) - record.header.stored_size)
-        small: list[Bytes] = []
-        for part in (record.head, *record.parts, padding):
-            small.append(part)
-            if len(part) > _SMALL:
-                self._put(b"".join(small[:-1]))
-                self._put(small.pop())
-                small.clear()
-        self._put(b"".join(small))
+        self._put(
+            record.head, *record.parts, bytes(pad64(record.header.stored_size) - record.header.stored_size)
+        )
 
-    def _put(self, data: Bytes) -> None:
+    def _put(self, *parts: Bytes) -> None:
+        """Write these one behind the other; small ones wait, to be put together with what follows."""
+        for part in parts:
+            self.position += len(part)
+            if len(part) <= _SMALL:
+                self._waiting += part
+                continue
+            self._flush()
+            self._write(part)
+        if len(self._waiting) > _MOST_WAITING:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._write(self._waiting)
+        self._waiting = bytearray()
+
+    def _write(self, data: Bytes) -> None:
         rest = memoryview(data)
         while rest:
             # An unbuffered file may take a part only and says how much; other sinks take all.
@@ -366,4 +378,3 @@ class ContainerWriter:
             if written is None and isinstance(self._sink, io.RawIOBase):
                 raise BlockingIOError(errno.EAGAIN, "the sink is non-blocking and takes nothing now")
             rest = rest[written:] if isinstance(written, int) else rest[:0]
-        self.position += len(data)
