@@ -63,19 +63,14 @@ def quant_schemas() -> list[tuple[str, int, int, int, int, int, int, int, int, i
     The types that the quant transform knows: name, bytes and codes of a block, codes of a lane, bits of a code, low bits, numbers, integer scales, integer minima, extrema of a lane, size of the alphabet.
     """
 
-def quant_numbers(name: str, src: Buffer, first: Buffer, second: Buffer, isa: str | None = None) -> None:
+def quant_look(name: str, src: Buffer, first: Buffer, second: Buffer, isa: str | None = None) -> bool:
     """
-    The fp16 fields of blocks as 16-bit patterns; a field that the type lacks has an empty buffer.
+    The fp16 fields of blocks as 16-bit patterns; a field that the type lacks has an empty buffer. Returns whether every block holds the extreme codes that its type's quantizer leaves.
     """
 
 def quant_deviations(name: str, src: Buffer, row_blocks: int, sums: Buffer, isa: str | None = None) -> None:
     """
     Add to ``sums`` (uint64, one a column) how far codes lie from zero, in 1/16.
-    """
-
-def quant_has_extrema(name: str, src: Buffer, isa: str | None = None) -> bool:
-    """
-    Whether every block holds the extreme codes that its type's quantizer leaves.
     """
 
 class QuantModel:
@@ -92,9 +87,9 @@ class QuantModel:
         Decode the streams to ``out``: whole blocks. ValueError says what is wrong with them.
         """
 
-    def encode(self, columns: Buffer | None, src: Buffer, row_blocks: int, isa: str | None = None) -> tuple[bytes, bytes, bytes, bytes] | None:
+    def encode(self, columns: Buffer | None, src: Buffer, row_blocks: int, isa: str | None = None) -> tuple[memoryview, memoryview, memoryview, memoryview] | None:
         """
-        The streams of whole blocks, or None where the model cannot express them.
+        The streams of whole blocks, or None where the model cannot express them. They are views of one bytes object, one behind the other.
         """
 
     def count(self, columns: Buffer | None, src: Buffer, row_blocks: int, heads: Buffer, codes: Buffer, isa: str | None = None) -> bool:
@@ -113,9 +108,6 @@ class QuantModel:
     @property
     def column_classes(self) -> int:
         """Classes of columns; above 1 chunks need a table of columns."""
-
-def values_keys(form: int, src: Buffer, out: Buffer, isa: str | None = None) -> None:
-    """The key of each number, as uint16."""
 
 class ValuesModel:
     """
@@ -164,4 +156,58 @@ def dequantize(name: str, dtype: str, src: Buffer, out: Buffer, isa: str | None 
 
     ValueError for another name or dtype, wrong sizes, and buffers that overlap, are not contiguous or not
     writable.
+    """
+
+def quantize(counts: Buffer, width: int, total: int, every: bool = False) -> bytes:
+    """
+    Frequencies (uint16) of rows of ``width`` counts (uint64), which sum to ``total``. What was counted gets at least 1; with ``every`` all symbols do, else those not counted get 0.
+    """
+
+def quantize_leaning(counts: Buffer, width: int, lean: Buffer, total: int) -> bytes:
+    """
+    The same of 64 times the counts plus ``lean`` (uint64, one a symbol); symbols it lacks get 0.
+    """
+
+def cost(counts: Buffer, width: int) -> int:
+    """
+    Bits that counted symbols take at the entropy of their rows; the same on every machine.
+    """
+
+def add_counts(to: Buffer, counts: Buffer) -> None:
+    """Add counts (uint64) to others."""
+
+def sum_counts(counts: Buffer, width: int) -> bytes:
+    """The sum of all rows of ``width`` counts (uint64)."""
+
+def join_counts(counts: Buffer, width: int, most: int) -> tuple[bytes, bytes]:
+    """
+    Join neighbouring rows of counts (uint64) where it costs least until there are at most ``most``. Returns which group each row belongs to, and the sums of the groups.
+    """
+
+def rank_patterns(patterns: Buffer, alone: bool) -> tuple[int, int, bytes]:
+    """
+    A ranking that suits 16-bit patterns: low bits of a rank, value of rank 0, or a list of values. ``alone``: their symbols have no context.
+    """
+
+def pattern_parts(patterns: Buffer, parts: int) -> bytes:
+    """
+    Which of ``parts`` equally common parts of 16-bit patterns each value of their bits 7 to 14 is in.
+    """
+
+def column_classes(deviations: Buffer, classes: int) -> bytes:
+    """
+    Classes of columns by how far their codes lie from zero (uint64): equally many columns in each.
+    """
+
+def values_count_keys(form: int, src: Buffer, counts: Buffer, isa: str | None = None) -> None:
+    """Add to ``counts`` (uint64, one a key) how often each key occurs."""
+
+def values_count_segments(form: int, symbols: Buffer, src: Buffer, segment: int, step: int, isa: str | None = None) -> bytes:
+    """
+    How often each symbol occurs (uint16, 256 a segment) in every ``step``th of the whole segments; ``symbols`` has one a key.
+    """
+
+def values_contexts(counts: Buffer, contexts: int, last: int, every: bool) -> bytes:
+    """
+    Frequencies (uint16, 256 a context) that suit segments with these counts, in up to ``contexts`` contexts. Symbol ``last`` has some in each; with ``every``, all have.
     """

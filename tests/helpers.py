@@ -17,8 +17,8 @@ from qzf.storage import SourceBase
 from qzf.transforms import quant_stats
 from qzf.transforms.layouts import BY_NAME
 from qzf.transforms.modeled import SCHEMAS, QuantChunks, SharedTable, ValuesChunks
-from qzf.transforms.quant_table import QuantTable, column_classes
-from qzf.transforms.values_table import FORMS, Symbols, histograms, keys, make_table
+from qzf.transforms.quant_table import QuantTable, Tally, column_classes, zeros
+from qzf.transforms.values_table import FORMS, Form, Symbols, count_keys, histograms, make_table
 
 SOURCES = Path(__file__).resolve().parents[1] / "fixtures" / "sources"
 
@@ -197,6 +197,21 @@ def quantized(dtype: str, rows: int, columns: int, seed: int = 1, spread: float 
     return quantize(GGMLQuantizationType[dtype], numbers, np.ones(columns, np.float32)).tobytes()
 
 
+def counted(table: QuantTable, columns: bytes | None, data: bytes, row_blocks: int) -> Tally:
+    """What blocks that the table can express count for it."""
+    model, tally = SharedTable(table.dump()).quant(table.schema.name), table.tally()
+    assert quant_stats.count(model, columns, data, row_blocks, tally)
+    return tally
+
+
+def values_table(form: Form, data: bytes, segment: int, contexts: int) -> bytes:
+    """A shared table made from these numbers alone."""
+    counts = zeros(1 << form.key_bits)
+    count_keys(form, data, counts)
+    symbols = Symbols.of(form, counts)
+    return make_table(form, symbols, histograms(form, symbols.map(form), data, segment), contexts)
+
+
 def quant_chunks(
     dtype: str, data: bytes, row_blocks: int, classes: int = 1
 ) -> tuple[QuantChunks, dict[int, SharedTable]]:
@@ -205,14 +220,8 @@ def quant_chunks(
     columns = None
     if classes > 1:
         columns = column_classes(quant_stats.deviations(schema, data, row_blocks), classes)
-    table = QuantTable.plan(
-        schema, quant_stats.has_extrema(schema, data), *quant_stats.numbers(schema, data), classes
-    )
-    even = SharedTable(table.dump()).quant(dtype)
-    counted = quant_stats.count(table, even, columns, data, row_blocks)
-    assert counted is not None
-    heads, codes = counted
-    tables = {MODEL: SharedTable(table.dump(table.merge_contexts(heads), codes))}
+    table = QuantTable.plan(schema, *quant_stats.look(schema, data), classes)
+    tables = {MODEL: SharedTable(table.finish(counted(table, columns, data, row_blocks)))}
     if columns is not None:
         tables[COLUMNS] = SharedTable(columns)
     model = tables[MODEL].quant(dtype)
@@ -225,7 +234,5 @@ def values_chunks(
 ) -> tuple[ValuesChunks, dict[int, SharedTable]]:
     """How ``data``, numbers of this dtype, may be coded by a model made from them; and its table by id."""
     form = FORMS[dtype]
-    found = keys(form, data)
-    symbols = Symbols.of(form, np.bincount(found, minlength=1 << form.key_bits).astype(np.int64))
-    table = SharedTable(make_table(form, symbols, histograms(symbols.map(form)[found], segment), contexts))
+    table = SharedTable(values_table(form, data, segment, contexts))
     return ValuesChunks(form.layout, (MODEL,), table.values(), segment), {MODEL: table}

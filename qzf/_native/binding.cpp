@@ -155,4 +155,5 @@ NB_MODULE(_core, m) {
   qzf::bind_values(m);
   qzf::bind_strings(m);
   qzf::bind_dequant(m);
+  qzf::bind_making(m);
 }

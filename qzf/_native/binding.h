@@ -60,6 +60,7 @@ inline const Isa& chosen_isa(const std::optional<std::string>& name) {
 }
 
 void bind_dequant(nb::module_& m);
+void bind_making(nb::module_& m);
 void bind_quant(nb::module_& m);
 void bind_strings(nb::module_& m);
 void bind_values(nb::module_& m);

@@ -2,6 +2,8 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
+
 #include "binding.h"
 #include "quant/chunk.h"
 #include "quant/lanes_order.h"
@@ -51,6 +53,33 @@ void decode(const QuantModel& model, nb::handle columns, nb::handle heads, nb::h
   if (fault != nullptr) throw std::invalid_argument(fault);
 }
 
+// A new object from Python's C interface, which returns null for an error.
+nb::object made(PyObject* object) {
+  if (object == nullptr) nb::raise_python_error();
+  return nb::steal(object);
+}
+
+// Views of the streams in one bytes object, one behind the other.
+nb::tuple joined(const QuantStreams& streams) {
+  const Span parts[4] = {streams.heads, streams.tails, streams.codes, streams.rest};
+  Py_ssize_t size = 0, at = 0;
+  for (const Span& part : parts) size += static_cast<Py_ssize_t>(part.size);
+  const nb::object whole = made(PyBytes_FromStringAndSize(nullptr, size));
+  char* to = PyBytes_AsString(whole.ptr());
+  {
+    const nb::gil_scoped_release unlocked;  // nobody else knows of the object
+    for (const Span& part : parts) to = std::copy_n(reinterpret_cast<const char*>(part.data), part.size, to);
+  }
+  const nb::object view = made(PyMemoryView_FromObject(whole.ptr()));
+  nb::object views[4];
+  for (std::size_t k = 0; k < 4; ++k) {
+    const auto end = at + static_cast<Py_ssize_t>(parts[k].size);
+    views[k] = made(PySequence_GetSlice(view.ptr(), at, end));
+    at = end;
+  }
+  return nb::make_tuple(views[0], views[1], views[2], views[3]);
+}
+
 nb::object encode(QuantModel& model, nb::handle columns, nb::handle src, std::size_t row_blocks,
                   const MaybeName& isa_name) {
   const Isa& isa = chosen_isa(isa_name);
@@ -66,8 +95,7 @@ nb::object encode(QuantModel& model, nb::handle columns, nb::handle src, std::si
     ok = quant_encode(isa, model, classes.span(), from.data(), n, row_blocks, lease, streams);
   }
   if (!ok) return nb::none();
-  return nb::make_tuple(to_bytes(streams.heads), to_bytes(streams.tails), to_bytes(streams.codes),
-                        to_bytes(streams.rest));
+  return joined(streams);
 }
 
 bool count(QuantModel& model, nb::handle columns, nb::handle src, std::size_t row_blocks, nb::handle heads,
@@ -87,8 +115,8 @@ bool count(QuantModel& model, nb::handle columns, nb::handle src, std::size_t ro
                      reinterpret_cast<std::uint64_t*>(code_counts.data()));
 }
 
-void numbers(const std::string& name, nb::handle src, nb::handle first, nb::handle second,
-             const MaybeName& isa_name) {
+bool look(const std::string& name, nb::handle src, nb::handle first, nb::handle second,
+          const MaybeName& isa_name) {
   const Isa& isa = chosen_isa(isa_name);
   const QuantSchema& schema = quant_schema(name);
   const Buffer from(src, Buffer::Access::kRead), to(first, Buffer::Access::kWrite),
@@ -97,8 +125,8 @@ void numbers(const std::string& name, nb::handle src, nb::handle first, nb::hand
   require(to.size() == (schema.numbers > 0 ? 2 * n : 0) && to2.size() == (schema.numbers > 1 ? 2 * n : 0),
           "output of another size");
   const nb::gil_scoped_release unlocked;
-  quant_numbers(isa, schema, from.data(), n, reinterpret_cast<std::uint16_t*>(to.data()),
-                reinterpret_cast<std::uint16_t*>(to2.data()));
+  return quant_look(isa, schema, from.data(), n, reinterpret_cast<std::uint16_t*>(to.data()),
+                    reinterpret_cast<std::uint16_t*>(to2.data()));
 }
 
 void deviations(const std::string& name, nb::handle src, std::size_t row_blocks, nb::handle sums,
@@ -111,15 +139,6 @@ void deviations(const std::string& name, nb::handle src, std::size_t row_blocks,
           "sums of another size than the columns");
   const nb::gil_scoped_release unlocked;
   quant_deviations(isa, schema, from.data(), n, row_blocks, reinterpret_cast<std::uint64_t*>(to.data()));
-}
-
-bool has_extrema(const std::string& name, nb::handle src, const MaybeName& isa_name) {
-  const Isa& isa = chosen_isa(isa_name);
-  const QuantSchema& schema = quant_schema(name);
-  const Buffer from(src, Buffer::Access::kRead);
-  const std::size_t n = blocks_of(schema, from);
-  const nb::gil_scoped_release unlocked;
-  return quant_has_extrema(isa, schema, from.data(), n);
 }
 
 void make_model(QuantModel* self, const std::string& name, nb::handle table) {
@@ -146,22 +165,17 @@ void bind_quant(nb::module_& m) {
       "The types that the quant transform knows: name, bytes and codes of a block, codes of a lane, bits of "
       "a code, "
       "low bits, numbers, integer scales, integer minima, extrema of a lane, size of the alphabet.");
-  m.def(
-      "quant_numbers", numbers, nb::arg("name"), nb::arg("src"), nb::arg("first"), nb::arg("second"),
-      nb::arg("isa") = nb::none(),
-      nb::sig("def quant_numbers(name: str, src: typing_extensions.Buffer, first: typing_extensions.Buffer, "
-              "second: typing_extensions.Buffer, isa: str | None = None) -> None"),
-      "The fp16 fields of blocks as 16-bit patterns; a field that the type lacks has an empty buffer.");
+  m.def("quant_look", look, nb::arg("name"), nb::arg("src"), nb::arg("first"), nb::arg("second"),
+        nb::arg("isa") = nb::none(),
+        nb::sig("def quant_look(name: str, src: typing_extensions.Buffer, first: typing_extensions.Buffer, "
+                "second: typing_extensions.Buffer, isa: str | None = None) -> bool"),
+        "The fp16 fields of blocks as 16-bit patterns; a field that the type lacks has an empty buffer. "
+        "Returns whether every block holds the extreme codes that its type's quantizer leaves.");
   m.def("quant_deviations", deviations, nb::arg("name"), nb::arg("src"), nb::arg("row_blocks"),
         nb::arg("sums"), nb::arg("isa") = nb::none(),
         nb::sig("def quant_deviations(name: str, src: typing_extensions.Buffer, row_blocks: int, "
                 "sums: typing_extensions.Buffer, isa: str | None = None) -> None"),
         "Add to ``sums`` (uint64, one a column) how far codes lie from zero, in 1/16.");
-  m.def(
-      "quant_has_extrema", has_extrema, nb::arg("name"), nb::arg("src"), nb::arg("isa") = nb::none(),
-      nb::sig(
-          "def quant_has_extrema(name: str, src: typing_extensions.Buffer, isa: str | None = None) -> bool"),
-      "Whether every block holds the extreme codes that its type's quantizer leaves.");
   nb::class_<QuantModel>(m, "QuantModel",
                          "How the chunks of a type are modelled: a shared table of kind 1 (spec, tables).\n\n"
                          "ValueError for a table that breaks the rules. Safe to use from many threads.")
@@ -179,8 +193,11 @@ void bind_quant(nb::module_& m) {
           "encode", encode, nb::arg("columns").none(), nb::arg("src"), nb::arg("row_blocks"),
           nb::arg("isa") = nb::none(),
           nb::sig("def encode(self, columns: typing_extensions.Buffer | None, src: typing_extensions.Buffer, "
-                  "row_blocks: int, isa: str | None = None) -> tuple[bytes, bytes, bytes, bytes] | None"),
-          "The streams of whole blocks, or None where the model cannot express them.")
+                  "row_blocks: int, isa: str | None = None) -> tuple[memoryview, memoryview, memoryview, "
+                  "memoryview] | None"),
+          "The streams of whole blocks, or None where the model cannot express them. They are views of one "
+          "bytes "
+          "object, one behind the other.")
       .def(
           "count", count, nb::arg("columns").none(), nb::arg("src"), nb::arg("row_blocks"), nb::arg("heads"),
           nb::arg("codes"), nb::arg("isa") = nb::none(),

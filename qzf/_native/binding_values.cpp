@@ -57,23 +57,9 @@ nb::object encode(ValuesModel& model, nb::handle src, std::size_t segment, const
                         to_bytes(s.words));
 }
 
-void keys(unsigned form, nb::handle src, nb::handle out, const MaybeName& isa_name) {
-  const Isa& isa = chosen_isa(isa_name);
-  require(form <= 3, "no such form");
-  const Buffer from(src, Buffer::Access::kRead), to(out, Buffer::Access::kWrite);
-  const std::size_t n = numbers_of(static_cast<Form>(form), from);
-  require(to.size() == 2 * n, "out has not two bytes a number");
-  const nb::gil_scoped_release unlocked;
-  values_keys(isa, static_cast<Form>(form), from.data(), n, reinterpret_cast<std::uint16_t*>(to.data()));
-}
-
 }  // namespace
 
 void bind_values(nb::module_& m) {
-  m.def("values_keys", keys, nb::arg("form"), nb::arg("src"), nb::arg("out"), nb::arg("isa") = nb::none(),
-        nb::sig("def values_keys(form: int, src: typing_extensions.Buffer, out: typing_extensions.Buffer, "
-                "isa: str | None = None) -> None"),
-        "The key of each number, as uint16.");
   nb::class_<ValuesModel>(m, "ValuesModel",
                           "How numbers of a type are modelled: a shared table of kind 2 (spec, tables).\n\n"
                           "ValueError for a table that breaks the rules. Safe to use from many threads.")

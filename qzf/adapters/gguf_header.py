@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from qzf import limits
 from qzf.adapters.base import INT64_MAX
@@ -31,8 +30,7 @@ _KV_BYTES: Final = 8 + 1 + 4 + 1
 _INFO_BYTES: Final = 8 + 4 + 4 + 8
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """A tensor's entry: ``ne`` in ggml's order (innermost first), ``offset`` from the data section's start.
 
     ``type_at`` and ``offset_at`` are where in the file the type's and the offset's fields lie.
@@ -49,8 +47,7 @@ class TensorInfo:
         return self.type_at + 4
 
 
-@dataclass(frozen=True, slots=True)
-class GgufHeader:
+class GgufHeader(NamedTuple):
     """What the header says; ``data_offset`` is where in the file the data section starts.
 
     ``arrays`` are the long ones that ``metadata`` does not hold.

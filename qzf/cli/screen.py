@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -77,6 +76,8 @@ class Screen:
                 _drop_stdout()
                 return
             if os.environ.get("QZF_TRACEBACK"):
+                import traceback
+
                 traceback.print_exception(error)
             if not (self.as_json and self._stdout_is_data):
                 click.echo(f"qzf: {_sentence(error, code)}", err=True)

@@ -75,7 +75,7 @@ def encode(
     candidates = [stored]
     coded = None if model is None else model.encode(data)
     if model is not None and coded is not None:
-        candidates.append(_assemble(model.transform, model.layout, coded, model.tables))
+        candidates.append(_assemble(model.transform, model.layout, coded, model.tables, coded.joined))
         if not effort.both and not _repetitive(data):
             return min(candidates, key=lambda payload: pad64(payload.size))
     if layout is not None and len(data) % layout.block == 0:
@@ -120,7 +120,11 @@ def _encode_streams(
 
 
 def _assemble(
-    transform: int, layout: int, streams: Sequence[CodedStream], tables: tuple[int, ...]
+    transform: int,
+    layout: int,
+    streams: Sequence[CodedStream],
+    tables: tuple[int, ...],
+    joined: Bytes | None = None,
 ) -> Payload:
     entries = [_STREAM.pack(each.codec, each.slot, 0, len(each.body), each.size) for each in streams]
     head = b"".join(
@@ -132,7 +136,8 @@ def _assemble(
     )
     size = len(head) + sum(len(each.body) for each in streams)
     codecs = tuple(int(each.codec) for each in streams)
-    return Payload(transform, layout, (head, *(each.body for each in streams)), size, codecs)
+    parts = (head, *(each.body for each in streams)) if joined is None else (head, joined)
+    return Payload(transform, layout, parts, size, codecs)
 
 
 def decode(

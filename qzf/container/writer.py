@@ -10,8 +10,7 @@ import errno
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import zstandard
 from xxhash import xxh3_64
@@ -64,8 +63,9 @@ _LONGEST_PIPELINE = PipelineSpec(
 )
 
 
-#: Parts of a record up to this size are put together, as a call of the sink takes longer.
+#: Parts up to this size are put together with what is next to them, as a call of the sink takes longer.
 _SMALL = 1024
+_MOST_WAITING = 1 << 16
 
 
 class Sink(Protocol):
@@ -74,8 +74,7 @@ class Sink(Protocol):
     def write(self, data: Bytes, /) -> object: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(NamedTuple):
     """A record ready to be written: its header, payload and what the index says of it."""
 
     header: RecordHeader
@@ -84,8 +83,7 @@ class _Record:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedChunk:
+class EncodedChunk(NamedTuple):
     """A chunk ready to be written, apart from its place in the file."""
 
     record: _Record
@@ -174,22 +172,19 @@ def _largest_catalog(members: Sequence[MemberSpec], generator: str, chunk_size: 
     )
 
 
-@dataclass
 class _OpenMember:
-    spec: MemberSpec
-    first_chunk: int
-    written: int = 0
+    def __init__(self, spec: MemberSpec, first_chunk: int) -> None:
+        self.spec, self.first_chunk = spec, first_chunk
+        self.written = 0
 
 
-@dataclass
 class _TensorUse:
     """The chunks of a tensor so far, to sum up its pipeline."""
 
-    first_chunk: int
-    chunk_count: int = 0
-    transform: int = Transform.STORED
-    layout: int = 0
-    codecs: list[int] = field(default_factory=list)
+    def __init__(self, first_chunk: int) -> None:
+        self.first_chunk, self.chunk_count = first_chunk, 0
+        self.transform, self.layout = int(Transform.STORED), 0
+        self.codecs: list[int] = []
 
     def add(self, header: RecordHeader, codecs: tuple[int, ...]) -> None:
         self.chunk_count += 1
@@ -230,7 +225,7 @@ class ContainerWriter:
         self._open: _OpenMember | None = None
         self._uses: dict[int, _TensorUse] = {}
         self._tables = self._table_bytes = 0
-        self.position = 0
+        self.position, self._waiting = 0, bytearray()
         self._put(pack_header(Header(self.salt)))
 
     @property
@@ -332,6 +327,7 @@ class ContainerWriter:
         at, size = self.position, RECORD_HEADER_SIZE + len(body)
         self._write_record(record)
         self._put(pack_trailer(Trailer(at, size, at + pad64(size) + TRAILER_SIZE, record.digest)))
+        self._flush()
         return record.digest
 
     def _section(self, record: _Record) -> None:
@@ -354,17 +350,27 @@ class ContainerWriter:
         self._write_record(record)
 
     def _write_record(self, record: _Record) -> None:
-        padding = bytes(pad64(record.header.stored_size) - record.header.stored_size)
-        small: list[Bytes] = []
-        for part in (record.head, *record.parts, padding):
-            small.append(part)
-            if len(part) > _SMALL:
-                self._put(b"".join(small[:-1]))
-                self._put(small.pop())
-                small.clear()
-        self._put(b"".join(small))
+        self._put(
+            record.head, *record.parts, bytes(pad64(record.header.stored_size) - record.header.stored_size)
+        )
 
-    def _put(self, data: Bytes) -> None:
+    def _put(self, *parts: Bytes) -> None:
+        """Write these one behind the other; small ones wait, to be put together with what follows."""
+        for part in parts:
+            self.position += len(part)
+            if len(part) <= _SMALL:
+                self._waiting += part
+                continue
+            self._flush()
+            self._write(part)
+        if len(self._waiting) > _MOST_WAITING:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._write(self._waiting)
+        self._waiting = bytearray()
+
+    def _write(self, data: Bytes) -> None:
         rest = memoryview(data)
         while rest:
             # An unbuffered file may take a part only and says how much; other sinks take all.
@@ -372,4 +378,3 @@ class ContainerWriter:
             if written is None and isinstance(self._sink, io.RawIOBase):
                 raise BlockingIOError(errno.EAGAIN, "the sink is non-blocking and takes nothing now")
             rest = rest[written:] if isinstance(written, int) else rest[:0]
-        self.position += len(data)

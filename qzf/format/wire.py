@@ -7,7 +7,7 @@ checksum and reserved bytes and raises ``FormatError`` or ``UnsupportedError``; 
 from __future__ import annotations
 
 import struct
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest as xxh3
 
@@ -92,16 +92,7 @@ class Trailer(NamedTuple):
 
 
 def pack_header(header: Header) -> bytes:
-    body: bytes = _structs().HEADER.build(
-        {
-            "version_major": header.version[0],
-            "version_minor": header.version[1],
-            "salt": header.salt,
-            "required_features": header.required_features,
-            "reserved1": bytes(32),
-            "header_xxh3": 0,
-        }
-    )[:-8]
+    body = _HEADER.pack(FILE_MAGIC, *header.version, header.salt, header.required_features, bytes(32), 0)[:-8]
     return body + xxh3(body).to_bytes(8, "little")
 
 
@@ -152,20 +143,8 @@ def parse_record_header(data: bytes | memoryview) -> RecordHeader:
 
 
 def pack_index_head(head: IndexHead) -> bytes:
-    data: bytes = _structs().INDEX_HEAD.build(
-        {
-            "version_major": head.version[0],
-            "version_minor": head.version[1],
-            "salt": head.salt,
-            "required_features": head.required_features,
-            "chunk_count": head.chunk_count,
-            "section_count": head.section_count,
-            "catalog_stored_size": head.catalog_stored_size,
-            "catalog_decoded_size": head.catalog_decoded_size,
-            "reserved1": bytes(16),
-        }
-    )
-    return data
+    sizes = (head.chunk_count, head.section_count, head.catalog_stored_size, head.catalog_decoded_size)
+    return _INDEX_HEAD.pack(*head.version, head.salt, head.required_features, *sizes, bytes(16))
 
 
 def parse_index_head(data: bytes) -> IndexHead:
@@ -177,17 +156,9 @@ def parse_index_head(data: bytes) -> IndexHead:
 
 
 def pack_trailer(trailer: Trailer) -> bytes:
-    data: bytes = _structs().TRAILER.build(
-        {
-            "index_offset": trailer.index_offset,
-            "index_size": trailer.index_size,
-            "file_size": trailer.file_size,
-            "reserved": 0,
-            "container_digest": trailer.container_digest,
-            "trailer_xxh3": 0,
-        }
-    )
-    return data[:64] + xxh3(data[:64]).to_bytes(8, "little") + END_MAGIC
+    places = (trailer.index_offset, trailer.index_size, trailer.file_size)
+    body = _TRAILER.pack(*places, 0, trailer.container_digest, 0, END_MAGIC)[:64]
+    return body + xxh3(body).to_bytes(8, "little") + END_MAGIC
 
 
 def parse_trailer(data: bytes) -> Trailer:
@@ -198,13 +169,6 @@ def parse_trailer(data: bytes) -> Trailer:
     _check_xxh3(data[:64], checksum, "trailer")
     _check_reserved(reserved == 0, "trailer")
     return Trailer(index_offset, index_size, file_size, digest)
-
-
-def _structs() -> Any:
-    """The declared structures, loaded when something is built: readers do without construct."""
-    from qzf.format import structs
-
-    return structs
 
 
 def _check_size(data: bytes, size: int, what: str) -> None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from qzf.ops.sampling import RECORD, Chunks, Models, Piece
 from qzf.transforms import quant_stats
 from qzf.transforms.modeled import ChunkModel, QuantChunks, QuantSchema, SharedTable
-from qzf.transforms.quant_table import Counts, Patterns, QuantTable, column_classes, cost
+from qzf.transforms.quant_table import QuantTable, Tally, column_classes, cost
 
 __all__ = ["model_quant"]
 
@@ -44,28 +42,32 @@ class _Type:
         """The tables in the making: without and with classes of columns."""
         schema = self.schema
 
-        def look(piece: Piece, data: memoryview) -> tuple[bool, tuple[Patterns, Patterns]]:
-            return quant_stats.has_extrema(schema, data), quant_stats.numbers(schema, data)
+        def look(_piece: Piece, data: memoryview) -> quant_stats.Look:
+            return quant_stats.look(schema, data)
 
         looks = self.chunks.map(look, self.chunks.sample(self.chunks.pieces, _SAMPLED))
-        extrema = all(has for has, _ in looks)
-        first, second = (np.concatenate([found[k] for _, found in looks]) for k in range(2))
+        extrema = all(each.extrema for each in looks)
+        first, second = b"".join(each.first for each in looks), b"".join(each.second for each in looks)
         plain, classed = (QuantTable.plan(schema, extrema, first, second, c) for c in (1, _CLASSES))
         return plain, classed
 
-    def columns(self) -> dict[int, bytes]:
-        """Classes of columns, by tensor, where it is large enough to pay for them; from one of its chunks."""
+    def wide(self) -> dict[int, Piece]:
+        """The tensors that are large enough to pay for classes of columns, and a chunk to find these from."""
         by_tensor: dict[int, list[Piece]] = {}
         for piece in self.chunks.pieces:
             by_tensor.setdefault(piece.tensor, []).append(piece)
-        chosen = []
-        for pieces in by_tensor.values():
+        chosen = {}
+        for tensor, pieces in by_tensor.items():
             piece = pieces[len(pieces) // 2]
             blocks = self.row_blocks(piece)
             rows, size = piece.size // (blocks * self.schema.size), sum(each.size for each in pieces)
             whole = all(self.row_blocks(each) == blocks for each in pieces)
             if whole and rows >= _COLUMN_ROWS and size >= _PAYS * blocks * self.schema.codes:
-                chosen.append(piece)
+                chosen[tensor] = piece
+        return chosen
+
+    def columns(self, chosen: Sequence[Piece]) -> dict[int, bytes]:
+        """Classes of columns by tensor, from a chunk of each."""
 
         def classes(piece: Piece, data: memoryview) -> bytes:
             sums = quant_stats.deviations(self.schema, data, self.row_blocks(piece))
@@ -73,32 +75,29 @@ class _Type:
 
         return dict(zip((piece.tensor for piece in chosen), self.chunks.map(classes, chosen), strict=True))
 
-    def count(
-        self, table: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]
-    ) -> tuple[Counts, Counts]:
+    def count(self, table: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]) -> Tally:
         """Symbols in these chunks by context and by table; chunks that it cannot express are left out."""
         model = SharedTable(table.dump()).quant(self.schema.name)
 
-        def work(piece: Piece, data: memoryview) -> tuple[Counts, Counts] | None:
-            return quant_stats.count(table, model, columns.get(piece.tensor), data, self.row_blocks(piece))
+        def count(piece: Piece, data: memoryview, tally: Tally) -> None:
+            quant_stats.count(model, columns.get(piece.tensor), data, self.row_blocks(piece), tally)
 
-        heads = np.zeros((table.contexts, 256), np.uint64)
-        codes = np.zeros((table.tables, table.schema.alphabet), np.uint64)
-        for found in self.chunks.map(work, pieces):
-            if found is not None:
-                heads += found[0]
-                codes += found[1]
-        return heads, codes
+        return self.chunks.total(table.tally, count, pieces)
 
     def columns_pay(
-        self, plain: QuantTable, classed: QuantTable, columns: dict[int, bytes], pieces: Sequence[Piece]
+        self, plain: QuantTable, classed: QuantTable, chosen: dict[int, Piece], pieces: Sequence[Piece]
     ) -> bool:
-        """Whether classes of columns save more than they cost, by some of these chunks."""
+        """Whether classes of columns save more than they cost, by some of the chunks of these tensors."""
         sampled = self.chunks.sample(pieces, _COMPARED)
-        (_, without), (_, by_column) = self.count(plain, {}, sampled), self.count(classed, columns, sampled)
+        columns = self.columns([chosen[tensor] for tensor in sorted({piece.tensor for piece in sampled})])
+        without, by_column = (
+            cost(self.count(table, by_tensor, sampled).codes, self.schema.alphabet)
+            for table, by_tensor in ((plain, {}), (classed, columns))
+        )
         share = sum(piece.size for piece in sampled) / sum(piece.size for piece in pieces)
-        won = (cost(without) - cost(by_column)) / 8 / share
-        tables = sum(len(each) * 3 // 8 + RECORD for each in columns.values())
+        won = (without - by_column) / 8 / share
+        codes = (self.row_blocks(piece) * self.schema.codes for piece in chosen.values())
+        tables = sum(each * 3 // 8 + RECORD for each in codes)
         return won > tables + len(classed.dump()) // 8
 
     def use(self, models: Models, table: bytes, pieces: Sequence[Piece], columns: dict[int, bytes]) -> bool:
@@ -122,15 +121,15 @@ class _Type:
 def model_quant(schema: QuantSchema, chunks: Chunks, models: Models) -> None:
     """Add the models of one quantized type, and which tensors use them."""
     of = _Type(schema, chunks)
-    columns = of.columns()
-    wide = [piece for piece in chunks.pieces if piece.tensor in columns]
-    rest = [piece for piece in chunks.pieces if piece.tensor not in columns]
+    chosen = of.wide()
+    wide = [piece for piece in chunks.pieces if piece.tensor in chosen]
+    rest = [piece for piece in chunks.pieces if piece.tensor not in chosen]
     plain, classed = of.plan()
-    if wide and of.columns_pay(plain, classed, columns, wide):
-        heads, codes = of.count(classed, columns, chunks.sample(wide, _SAMPLED))
-        if of.use(models, classed.dump(classed.merge_contexts(heads), codes), wide, columns):
+    if wide and of.columns_pay(plain, classed, chosen, wide):
+        columns = of.columns([*chosen.values()])
+        counted = of.count(classed, columns, chunks.sample(wide, _SAMPLED))
+        if of.use(models, classed.finish(counted), wide, columns):
             wide = []
     if rest or wide:
-        counted = [of.count(plain, {}, chunks.sample(pieces, _SAMPLED)) for pieces in (rest, wide) if pieces]
-        heads, codes = (sum(parts[1:], parts[0]) for parts in zip(*counted, strict=True))
-        of.use(models, plain.dump(plain.merge_contexts(heads), codes), rest + wide, {})
+        sampled = [piece for pieces in (rest, wide) for piece in chunks.sample(pieces, _SAMPLED)]
+        of.use(models, plain.finish(of.count(plain, {}, sampled)), rest + wide, {})

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from qzf.ops.sampling import Chunks, Models, Piece
 from qzf.transforms.modeled import ChunkModel, SharedTable, ValuesChunks
-from qzf.transforms.values_table import Form, Ints, Symbols, histograms, keys, make_table
+from qzf.transforms.quant_table import Counts, zeros
+from qzf.transforms.values_table import Form, Symbols, count_keys, histograms, make_table
 
 __all__ = ["model_values"]
 
@@ -21,6 +20,8 @@ _SAMPLED: Final = 64
 _SEGMENT: Final = 256
 _LONGEST: Final = 512
 _MOST_SEGMENTS: Final = 8000
+#: Bytes of a segment's histogram.
+_HISTOGRAM: Final = 512
 
 
 def model_values(form: Form, chunks: Chunks, models: Models) -> None:
@@ -30,21 +31,22 @@ def model_values(form: Form, chunks: Chunks, models: Models) -> None:
         return
     sampled = chunks.sample(pieces, _SAMPLED)
 
-    def tally(piece: Piece, data: memoryview) -> Ints:
-        return np.bincount(keys(form, data), minlength=1 << form.key_bits).astype(np.int64)
+    def tally(_piece: Piece, data: memoryview, counts: tuple[Counts]) -> None:
+        count_keys(form, data, counts[0])
 
-    symbols = Symbols.of(form, sum(chunks.map(tally, sampled), np.zeros(1 << form.key_bits, np.int64)))
+    (counted,) = chunks.total(lambda: (zeros(1 << form.key_bits),), tally, sampled)
+    symbols = Symbols.of(form, counted.tolist())
     by_key = symbols.map(form)
     share = max(1, _MOST_SEGMENTS // len(sampled))
 
-    def segments(piece: Piece, data: memoryview) -> Ints:
-        return histograms(by_key[keys(form, data)], segment(form, piece), share)
+    def segments(piece: Piece, data: memoryview) -> bytes:
+        return histograms(form, by_key, data, segment(form, piece), share)
 
-    seen = np.concatenate(chunks.map(segments, sampled))
-    if not len(seen):
+    seen = b"".join(chunks.map(segments, sampled))
+    if not seen:
         return
     numbers = sum(piece.size for piece in pieces) // form.width
-    contexts = int(np.clip(min(len(seen) // 16, numbers // _NUMBERS), 1, _CONTEXTS))
+    contexts = max(1, min(len(seen) // _HISTOGRAM // 16, numbers // _NUMBERS, _CONTEXTS))
     table = make_table(form, symbols, seen, contexts)
     model = SharedTable(table).values()
     shared: dict[int, ChunkModel] = {

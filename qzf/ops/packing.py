@@ -7,24 +7,23 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from zstandard import ZSTD_VERSION
 
 from qzf._version import __version__
-from qzf.adapters import describe
+from qzf.adapters import SAFETENSORS, describe
 from qzf.container.payload import Effort
 from qzf.container.writer import ContainerWriter, EncodedChunk, Sink, encode_chunk
 from qzf.errors import OptionError, SourceChangedError
 from qzf.limits import DEFAULT_CHUNK, MAX_TABLES
 from qzf.model import MemberSpec
+from qzf.ops.modeling import build_models
 from qzf.ops.output import AtomicFile, check_free
 from qzf.ops.recipe import Cut, check_chunk_size, cuts, effort
 from qzf.ops.reports import PackReport
 from qzf.ops.sampling import Models
-from qzf.ops.schemes import name_schemes
 from qzf.ops.sources import SourceFile, find_sources
 from qzf.parallel import Progress, default_threads, ordered_map
 from qzf.scratch import Buffers
@@ -33,8 +32,7 @@ from qzf.storage import ByteSource, FileIdentity, FileSource, SourceBase, StrPat
 __all__ = ["default_output", "pack"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     """A file to pack as it was when it was looked at first; only files on disk have an identity."""
 
     file: SourceFile
@@ -44,8 +42,7 @@ class _Member:
     first_tensor: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """A chunk to encode; ``last`` marks its member's last. An empty member has one job, without ``cut``."""
 
     member: _Member
@@ -151,8 +148,12 @@ def _look(files: Sequence[SourceFile], opaque: bool) -> list[_Member]:
         with FileSource(file.path) as source:
             specs.append(describe(source, file.name, opaque=opaque))
             identities.append(source.identity)
+    if any(spec.kind == SAFETENSORS for spec in specs):
+        from qzf.ops.schemes import name_schemes
+
+        specs = name_schemes(files, specs)
     members, tensors = [], 0
-    for ordinal, spec in enumerate(name_schemes(files, specs)):
+    for ordinal, spec in enumerate(specs):
         members.append(_Member(files[ordinal], spec, identities[ordinal], ordinal, tensors))
         tensors += len(spec.tensors)
     return members
@@ -166,8 +167,6 @@ def _jobs(
         source = member.file.given or _reopened(member, opened)
         models, pieces = Models(), list(cuts(member.spec, chunk_size))
         if trying.models:
-            from qzf.ops.modeling import build_models  # loads numpy, which nothing else here needs
-
             models = build_models(member.spec, pieces, source, trying, workers, first_id=tables, room=room)
         tables, room = tables + len(models.tables), room - models.size
         for number, cut in enumerate(pieces, 1):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from qzf.codecs.zstd import HUFFMAN
 from qzf.container.payload import Effort
@@ -52,8 +51,7 @@ _LONGEST: Final = 4
 _MAX_CHUNK_SIZE: Final = MAX_CHUNK // _LONGEST
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """One chunk to be: ``size`` bytes at ``offset`` of the member; ``tensor`` counts within the member.
 
     ``strings``: they are a sequence of strings.

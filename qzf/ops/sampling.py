@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from itertools import accumulate
+from typing import Final, NamedTuple, TypeVar
 
 import zstandard
 
@@ -16,10 +18,12 @@ from qzf.scratch import scratch
 from qzf.storage import ByteSource
 from qzf.transforms.layouts import Layout
 from qzf.transforms.modeled import ChunkModel
+from qzf.transforms.quant_table import Counts, add_counts
 
 __all__ = ["RECORD", "Chunks", "Models", "Piece"]
 
 _T = TypeVar("_T")
+_C = TypeVar("_C", bound=Sequence[Counts])
 
 #: What a shared table costs beside its content, in bytes: record header, index entry, padding.
 RECORD: Final = 176
@@ -29,14 +33,16 @@ _COMPARED: Final = 16
 _SMALL: Final = 4 << 20
 
 
-@dataclass(frozen=True)
 class Models:
-    """The shared tables of a member, in the order of their ids, and how each tensor's chunks are coded."""
+    """The shared tables of a member, in the order of their ids, and how each tensor's chunks are coded.
 
-    #: Bytes that its tables may take; what does not fit is coded without a model.
-    room: int = MAX_TABLES
-    tables: list[bytes] = field(default_factory=list)
-    by_tensor: dict[int, ChunkModel] = field(default_factory=dict)
+    ``room`` is how many bytes the tables may take; what does not fit is coded without a model.
+    """
+
+    def __init__(self, room: int = MAX_TABLES) -> None:
+        self.room = room
+        self.tables: list[bytes] = []
+        self.by_tensor: dict[int, ChunkModel] = {}
 
     def add(self, tables: Sequence[bytes], by_tensor: Mapping[int, ChunkModel]) -> bool:
         """Take these over if there is room for the tables; whether there is. Ids count from those here."""
@@ -57,8 +63,7 @@ class Models:
         return sum(map(len, self.tables))
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A chunk to be: ``size`` bytes at ``offset`` of the member, of rows of ``row`` bytes (0: no rows).
 
     ``tensor`` counts within the member; ``layout`` is what it would be coded by without a model.
@@ -88,13 +93,39 @@ class Chunks:
 
         It must keep no reference to the bytes.
         """
+        return list(self._results(work, pieces))
 
+    def _results(self, work: Callable[[Piece, memoryview], _T], pieces: Iterable[Piece]) -> Generator[_T]:
         def read(piece: Piece) -> _T:
             with scratch(piece.size) as data:
                 self._source.readinto(piece.offset, data)
                 return work(piece, data)
 
-        return list(ordered_map(read, pieces, self._threads))
+        return ordered_map(read, pieces, self._threads)
+
+    def total(
+        self,
+        room: Callable[[], _C],
+        count: Callable[[Piece, memoryview, _C], object],
+        pieces: Iterable[Piece],
+    ) -> _C:
+        """What ``count`` adds up over these chunks, in parallel, in the counts that ``room`` makes."""
+        free = deque([room()])
+
+        def add(piece: Piece, data: memoryview) -> None:
+            try:
+                mine = free.pop()
+            except IndexError:
+                mine = room()
+            count(piece, data, mine)
+            free.append(mine)
+
+        self.map(add, pieces)
+        total = free.pop()
+        for other in free:
+            for sums, counts in zip(total, other, strict=True):
+                add_counts(sums, counts)
+        return total
 
     def pays(self, table: bytes, pieces: Sequence[Piece], models: dict[int, ChunkModel]) -> bool:
         """Whether a model saves more than its table costs, against the other ways to code these chunks."""
@@ -107,5 +138,7 @@ class Chunks:
             )
 
         sampled = self.sample(pieces, _COMPARED if size < _SMALL else _COMPARED // 4)
-        won = sum(self.map(gain, sampled)) * size // sum(piece.size for piece in sampled)
-        return won > len(zstandard.ZstdCompressor(level=9).compress(table)) + RECORD
+        looked_at = sum(piece.size for piece in sampled)
+        price = len(zstandard.ZstdCompressor(level=9).compress(table)) + RECORD
+        with closing(self._results(gain, sampled)) as gains:  # the first chunk says enough of a large type
+            return any(won * size // looked_at > price for won in accumulate(gains))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from qzf.adapters import read_shard_index, split_gguf_parts
 from qzf.container.names import name_fault
@@ -24,8 +23,7 @@ _LEFT_OVER: Final = re.compile(r"^\..*\.[0-9a-f]{12}\.tmp$")
 _FIRST_PART: Final = re.compile(r"-0*1-of-\d+\.gguf$")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
+class SourceFile(NamedTuple):
     """A file to pack: where it is, and the member name it gets. ``given`` has its bytes if it is no file."""
 
     path: Path
@@ -33,8 +31,7 @@ class SourceFile:
     given: SourceBase | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(NamedTuple):
     """The files to pack, and the paths below folders that were passed over."""
 
     files: tuple[SourceFile, ...]

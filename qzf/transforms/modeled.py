@@ -6,7 +6,7 @@ streams that are decoded before. Format: spec/qzf-format.md, sections 4.4 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from qzf import _core
@@ -25,6 +25,7 @@ __all__ = [
     "SCHEMAS",
     "ChunkModel",
     "CodedStream",
+    "CodedStreams",
     "QuantChunks",
     "QuantSchema",
     "SharedTable",
@@ -92,6 +93,17 @@ class CodedStream(NamedTuple):
     size: int
 
 
+class CodedStreams(list[CodedStream]):
+    """The streams of a chunk.
+
+    ``joined``: their bytes one behind the other, where they lie so. Each object takes time to hash and write.
+    """
+
+    def __init__(self, streams: Iterable[CodedStream], joined: Bytes | None = None) -> None:
+        super().__init__(streams)
+        self.joined = joined
+
+
 class SharedTable:
     """A shared table's content, and the model made of it; safe to share between threads.
 
@@ -144,7 +156,7 @@ class ChunkModel(Protocol):
         """The same, with ids of tables that are larger by ``by``."""
         ...
 
-    def encode(self, data: Buffer) -> list[CodedStream] | None:
+    def encode(self, data: Buffer) -> CodedStreams | None:
         """The streams of ``data``, or None where the model cannot express them."""
         ...
 
@@ -167,7 +179,7 @@ class QuantChunks(NamedTuple):
         """As in ``ChunkModel``."""
         return self._replace(tables=tuple(table + by for table in self.tables))
 
-    def encode(self, data: Buffer) -> list[CodedStream] | None:
+    def encode(self, data: Buffer) -> CodedStreams | None:
         """As in ``ChunkModel``."""
         n = memoryview(data).nbytes // self.schema.size
         row_blocks = self.row_blocks if n % self.row_blocks == 0 else n
@@ -177,12 +189,14 @@ class QuantChunks(NamedTuple):
         if coded is None:
             return None
         heads, tails, codes, rest = coded
-        return [
+        streams = [
             CodedStream(Codec.RANS, 0, heads, n * self.schema.heads),
             CodedStream(Codec.RAW, NO_TABLE, tails, len(tails)),
             CodedStream(Codec.LANES, 0, codes, n * self.schema.lanes * self.model.steps),
             CodedStream(Codec.RAW, NO_TABLE, rest, len(rest)),
         ]
+        joined = heads.obj
+        return CodedStreams(streams, joined if isinstance(joined, bytes) else None)
 
 
 class ValuesChunks(NamedTuple):
@@ -201,17 +215,18 @@ class ValuesChunks(NamedTuple):
         """As in ``ChunkModel``."""
         return self._replace(tables=tuple(table + by for table in self.tables))
 
-    def encode(self, data: Buffer) -> list[CodedStream] | None:
+    def encode(self, data: Buffer) -> CodedStreams | None:
         """As in ``ChunkModel``."""
         coded = self.model.encode(data, self.segment)
         if coded is None:
             return None
         classes, symbols, *raw = coded
-        return [
+        streams = [
             _smaller(classes, probe=False),
             CodedStream(Codec.RANS, 0, symbols, memoryview(data).nbytes // self.model.width),
             *(_smaller(each, probe=True) for each in raw),
         ]
+        return CodedStreams(streams)
 
 
 def _smaller(stream: bytes, *, probe: bool) -> CodedStream:

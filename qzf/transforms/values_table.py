@@ -6,32 +6,23 @@ the cost of coding as distance. Format: spec/tables/02-values.md.
 
 from __future__ import annotations
 
-import math
 import struct
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from qzf import _core
-from qzf.transforms.quant_table import quantize
+from qzf.transforms.quant_table import Counts
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["FORMS", "Form", "Symbols", "histograms", "keys", "make_table"]
+__all__ = ["FORMS", "Form", "Symbols", "count_keys", "histograms", "make_table"]
 
 _HEAD: Final = struct.Struct("<BBHHBB")
 _KIND: Final = 2
-_SUM: Final = 4096
-#: Rounds of k-means.
-_ROUNDS: Final = 8
 #: A key is given a symbol of its own where at least one in this many has it; what a frequency can tell.
 _RARE: Final = 8192
-
-Ints = npt.NDArray[np.int64]
 
 
 class Form(NamedTuple):
@@ -54,15 +45,12 @@ FORMS: Final = {
 }
 
 
-def keys(form: Form, data: Buffer) -> npt.NDArray[np.uint16]:
-    """The key of each number in ``data``."""
-    out = np.empty(memoryview(data).nbytes // form.width, np.uint16)
-    _core.values_keys(form.wire_id, data, out.data)
-    return out
+def count_keys(form: Form, data: Buffer, counts: Counts) -> None:
+    """Add to ``counts``, one a key, how often each occurs in ``data``."""
+    _core.values_count_keys(form.wire_id, data, counts)
 
 
-@dataclass(frozen=True)
-class Symbols:
+class Symbols(NamedTuple):
     """Which keys a symbol stands for: ``plain`` single keys from ``key0`` on, then (base, bits) ranges."""
 
     key0: int
@@ -70,87 +58,65 @@ class Symbols:
     coarse: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, form: Form, counts: Ints) -> Symbols:
+    def of(cls, form: Form, counts: Sequence[int]) -> Symbols:
         """Symbols that suit keys counted so often.
 
         The most used run of keys gets symbols of its own; octaves (runs of 16) around it, and single keys far
         off, share the rest; the last symbol stands for any key.
         """
-        often = (counts * _RARE >= counts.sum()).nonzero()[0]
-        low, high = (int(often[0]), int(often[-1]) + 1) if len(often) else (0, 1)
+        total = sum(counts)
+        often = [key for key, count in enumerate(counts) if count * _RARE >= total]
+        low, high = (often[0], often[-1] + 1) if often else (0, 1)
         if high - low == 256 and form.key_bits == 8:
             return cls(low, 256, ())
         limit, octave = 192 if form.key_bits == 12 else 255, 16
         if high - low > limit:  # the heaviest run of that length
-            sums = np.concatenate([[0], counts.cumsum()])
-            low = int((sums[limit:] - sums[:-limit]).argmax())
+            sums = list(accumulate(counts, initial=0))
+            runs = [above - below for above, below in zip(sums[limit:], sums, strict=False)]
+            low = runs.index(max(runs))
             high = low + limit
-        outside = [int(key) for key in often if not low <= key < high]
+        outside = [key for key in often if not low <= key < high]
         single = sorted(outside, key=lambda key: (-counts[key], key))[:16]
         coarse = [(key, 0) for key in single]
         if form.key_bits == 12:
-            whole = counts.reshape(-1, octave).sum(axis=1)
             ranges = [
-                o
-                for o in (whole * _RARE >= counts.sum()).nonzero()[0]
-                if not low <= o * octave < high - octave
+                key
+                for key in range(0, len(counts), octave)
+                if sum(counts[key : key + octave]) * _RARE >= total and not low <= key < high - octave
             ]
-            coarse += [(int(o) * octave, 4) for o in ranges[-(255 - (high - low) - len(coarse)) :]]
+            coarse += [(key, 4) for key in ranges[-(255 - (high - low) - len(coarse)) :]]
         return cls(low, high - low, (*coarse, (0, form.key_bits)))
 
-    def map(self, form: Form) -> npt.NDArray[np.uint8]:
+    def map(self, form: Form) -> bytes:
         """The symbol of each key: the one that stands for fewest keys."""
-        out = np.zeros(1 << form.key_bits, np.int64)
-        ordered = sorted(range(len(self.coarse)), key=lambda i: (-self.coarse[i][1], i))
-        for i in ordered:
+        out = bytearray(1 << form.key_bits)
+        for i in sorted(range(len(self.coarse)), key=lambda i: (-self.coarse[i][1], i)):
             base, bits = self.coarse[i]
-            out[base : base + (1 << bits)] = self.plain + i
-        out[self.key0 : self.key0 + self.plain] = np.arange(self.plain)
-        return out.astype(np.uint8)
+            out[base : base + (1 << bits)] = bytes([self.plain + i]) * (1 << bits)
+        out[self.key0 : self.key0 + self.plain] = bytes(range(self.plain))
+        return bytes(out)
 
 
-def histograms(symbols: npt.NDArray[np.uint8], segment: int, share: int | None = None) -> Ints:
-    """How often each symbol occurs in each whole segment: (segments, 256); in about ``share`` of them."""
-    whole = len(symbols) // segment
-    step = 1 if share is None else max(1, whole // share)
-    rows = symbols[: whole * segment].reshape(whole, segment)[::step]
-    places = np.arange(len(rows))[:, None] * 256 + rows
-    counts = np.bincount(places.ravel(), minlength=len(rows) * 256)
-    return counts.reshape(len(rows), 256).astype(np.int64, copy=False)
+def histograms(form: Form, by_key: bytes, data: Buffer, segment: int, share: int | None = None) -> bytes:
+    """How often each symbol occurs in each whole segment (uint16, 256 a segment); in about ``share`` of them.
 
-
-def make_table(form: Form, symbols: Symbols, segments: Ints, contexts: int) -> bytes:
-    """The table for segments with these histograms, (segments, 256), in up to ``contexts`` contexts."""
-    frequencies = _contexts(segments, contexts, symbols)
-    head = _HEAD.pack(_KIND, form.wire_id, symbols.key0, symbols.plain, len(frequencies), len(symbols.coarse))
-    coarse = b"".join(struct.pack("<HB", *each) for each in symbols.coarse)
-    return head + coarse + frequencies.astype("<u2").tobytes()
-
-
-@cache
-def _logs() -> npt.NDArray[np.float64]:
-    """Cost of a symbol by its frequency, in 1/256 bit; whole numbers, so that sums are exact."""
-    return np.array([1 << 14] + [round(256 * (12 - math.log2(f))) for f in range(1, _SUM)], np.float64)
-
-
-def _contexts(segments: Ints, contexts: int, symbols: Symbols) -> Ints:
-    """Frequencies, one row a context, that suit the segments.
-
-    Every row has some for the last symbol, which stands for any key; where there is none such, for all.
+    ``by_key`` is the map of the symbols.
     """
-    everything = segments.sum(axis=0)
-    floats = segments.astype(np.float64)  # products and sums of whole numbers: exact, and by BLAS
-    # Start from segments in the order of their mean symbol, in parts of equal number.
-    weights = segments @ np.arange(256, dtype=np.int64)
-    rank = np.lexsort((np.arange(len(segments)), weights * 256 // np.maximum(segments.sum(axis=1), 1)))
-    chosen = np.empty(len(segments), np.int64)
-    chosen[rank] = np.arange(len(segments)) * contexts // max(len(segments), 1)
-    for _ in range(_ROUNDS):
-        used = [segments[chosen == c].sum(axis=0) for c in range(contexts) if (chosen == c).any()]
-        rows = np.stack(used) if used else everything[None]
-        rows = rows * 16 + everything * 16 // max(int(everything.sum()) // 64, 1)  # rare symbols lean on all
-        rows[:, symbols.plain + len(symbols.coarse) - 1] += 1
-        rows[(rows > 0).sum(axis=1) < 2, 0] += 1  # else another would be made up, which may be no symbol
-        frequencies = quantize(rows, _SUM, every=not symbols.coarse)
-        chosen = (floats @ _logs()[frequencies].T).argmin(axis=1)
-    return frequencies
+    whole = memoryview(data).nbytes // form.width // segment
+    step = 1 if share is None else max(1, whole // share)
+    return _core.values_count_segments(form.wire_id, by_key, data, segment, step)
+
+
+def make_table(form: Form, symbols: Symbols, segments: Buffer, contexts: int) -> bytes:
+    """The table for segments with these histograms, in up to ``contexts`` contexts.
+
+    Every context has a frequency for the last symbol, which stands for any key; where there is none such,
+    for all.
+    """
+    count = symbols.plain + len(symbols.coarse)
+    frequencies = _core.values_contexts(segments, contexts, count - 1, not symbols.coarse)
+    head = _HEAD.pack(
+        _KIND, form.wire_id, symbols.key0, symbols.plain, len(frequencies) // 512, len(symbols.coarse)
+    )
+    coarse = b"".join(struct.pack("<HB", *each) for each in symbols.coarse)
+    return head + coarse + frequencies

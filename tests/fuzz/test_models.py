@@ -154,7 +154,7 @@ def test_many_large_models_in_bounded_memory(tmp_path: Path) -> None:
     coded = SharedTable(content).quant("Q4_0").encode(None, data, 400)
     assert coded is not None
     codecs, slots, sizes = (2, 0, 3, 0), (0, 255, 0, 255), (400, len(coded[1]), 400 * 32, len(coded[3]))
-    streams = [Stream(*each) for each in zip(codecs, coded, sizes, slots, strict=True)]
+    streams = [Stream(*each) for each in zip(codecs, map(bytes, coded), sizes, slots, strict=True)]
     frame = streams_payload([zstd(content, 19)])
     builder = Builder(chunk_size=len(data))
     chunks = []

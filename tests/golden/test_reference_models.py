@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 import qzf
@@ -24,12 +23,12 @@ from qzf.adapters import describe
 from qzf.errors import QzfError
 from qzf.format.ids import NO_TABLE, Codec, Transform
 from qzf.storage import FileSource
-from qzf.transforms import modeled, quant_stats, values_table
+from qzf.transforms import modeled, quant_stats
 from qzf.transforms.layouts import BY_NAME
 from qzf.transforms.modeled import SCHEMAS, CodedStream, QuantChunks, QuantSchema, SharedTable, ValuesChunks
 from qzf.transforms.quant_table import QuantTable, column_classes
-from qzf.transforms.values_table import FORMS, Form, Symbols
-from tests.helpers import SOURCES
+from qzf.transforms.values_table import FORMS, Form
+from tests.helpers import SOURCES, counted, values_table
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
 
@@ -129,12 +128,9 @@ def _quant_table(
     schema: QuantSchema, data: bytes, row_blocks: int, extrema: bool, columns: bytes | None
 ) -> bytes:
     """As ``qzf.ops.model_quant`` makes it, from these blocks alone."""
-    first, second = quant_stats.numbers(schema, data)
+    _, first, second = quant_stats.look(schema, data)
     table = QuantTable.plan(schema, extrema, first, second, 1 if columns is None else 16)
-    model = SharedTable(table.dump()).quant(schema.name)
-    counts = quant_stats.count(table, model, columns, data, row_blocks)
-    assert counts is not None
-    return table.dump(*counts)
+    return table.dump(counted(table, columns, data, row_blocks))
 
 
 def _quant_chunk(
@@ -166,7 +162,7 @@ def _packed(schema: QuantSchema, part: Slice, extrema: bool, by_column: bool) ->
 def test_quantized_slices(schema: QuantSchema, by_column: bool) -> None:
     for part in _quantized(schema):
         check(_packed(schema, part, False, by_column), part.data)
-        if quant_stats.has_extrema(schema, part.data):
+        if quant_stats.look(schema, part.data).extrema:
             chunk = _packed(schema, part, True, by_column)
             assert chunk.tables[0][1] == 1
             check(chunk, part.data)
@@ -175,7 +171,8 @@ def test_quantized_slices(schema: QuantSchema, by_column: bool) -> None:
 def test_extrema_are_in_the_slices() -> None:
     for schema in SCHEMAS.values():
         if schema.extrema:
-            assert all(quant_stats.has_extrema(schema, part.data) for part in _quantized(schema)), schema.name
+            looks = [quant_stats.look(schema, part.data) for part in _quantized(schema)]
+            assert all(look.extrema for look in looks), schema.name
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=lambda schema: schema.name)
@@ -242,10 +239,9 @@ def test_keys_times_columns() -> None:
     """At the limit, and one key above it."""
     schema, row_blocks, keys = SCHEMAS["Q4_0"], 8192, 128
     data = random.Random(1).randbytes(row_blocks * schema.size)
-    table = QuantTable.plan(schema, False, *quant_stats.numbers(schema, data), 2)
-    table.ratio_keys[:] = 0
-    table.residual_keys[:] = 0
-    table.residual_keys[-1] = keys - 1  # only for scales far above their row and column
+    table = QuantTable.plan(schema, False, *quant_stats.look(schema, data)[1:], 2)
+    table.ratio_keys = bytes(128)
+    table.residual_keys = bytes([*bytes(63), keys - 1])  # only for scales far above their row and column
     columns = bytes(i % 2 for i in range(row_blocks * schema.codes))
     chunk = _quant_chunk(schema, data, table.dump(), row_blocks, columns)
     check(chunk, data)
@@ -272,12 +268,8 @@ def _values_chunk(form: Form, data: bytes, table: bytes, segment: int) -> Chunk:
 
 
 def _values_table(form: Form, data: bytes, contexts: int = 4) -> bytes:
-    keys = values_table.keys(form, data)
-    symbols = Symbols.of(form, np.bincount(keys, minlength=1 << form.key_bits).astype(np.int64))
-    seen = values_table.histograms(symbols.map(form)[keys], 32)
-    if not symbols.coarse:  # no symbol stands for what a context lacks
-        contexts = 1
-    return values_table.make_table(form, symbols, seen, contexts)
+    whole = form.key_bits == 8 and len(set(data)) == 256  # no symbol stands for what a context lacks
+    return values_table(form, data, 32, 1 if whole else contexts)
 
 
 def _numbers() -> Iterator[tuple[str, Form, Slice]]:

@@ -506,18 +506,15 @@ def _modules(*args: str | Path) -> set[str]:
 
 def test_commands_import_only_what_they_need(tmp_path: Path, packed: Path) -> None:
     version = _modules("--version")
-    assert (
-        not {"numpy", "rich", "construct", "xxhash", "zstandard", "ml_dtypes", "json", "concurrent"} & version
-    )
+    assert not {"numpy", "rich", "xxhash", "zstandard", "ml_dtypes", "json", "concurrent"} & version
     assert not {"qzf.ops", "qzf.access", "qzf.cli.pack", "qzf.cli.ls"} & version
     assert "numpy" not in _modules("pack", "--help")
     unpack = _modules("unpack", packed, "-o", tmp_path / "out")
     assert not {"rich", "ml_dtypes", "qzf.cli.pack", "qzf.cli.ls", "qzf.cli.listing"} & unpack
-    assert not {"numpy", "construct", "concurrent", "qzf.adapters", "qzf.container.writer"} & unpack
+    assert not {"numpy", "concurrent", "qzf.adapters", "qzf.container.writer"} & unpack
     verify = _modules("verify", packed)
-    assert not {"numpy", "construct", "concurrent", "rich"} & verify
-    fast = _modules("pack", "--level", "fast", GGUF, "-o", tmp_path / "fast")
-    assert not {"numpy", "rich", "qzf.ops.modeling"} & fast
+    assert not {"numpy", "concurrent", "rich"} & verify
+    assert not {"numpy", "rich"} & _modules("pack", GGUF, "-o", tmp_path / "packed")
     assert "rich" not in _modules("ls", packed)
 
 
@@ -527,7 +524,7 @@ def test_convert(tmp_path: Path) -> None:
     for source, out in ((GGUF, raw), (raw, again)):
         done = run("convert", source, out, script=MODULES)
         assert done.returncode == 0
-        assert not {"numpy", "libgguf", "construct"} & set(done.stderr.split())
+        assert not {"numpy", "libgguf"} & set(done.stderr.split())
     assert again.read_bytes() == GGUF.read_bytes()
     floats = run("convert", GGUF, tmp_path / "f.safetensors", "--dequantize", "f16")
     assert floats.returncode == 0

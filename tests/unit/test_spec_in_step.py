@@ -17,11 +17,12 @@ import pytest
 
 from qzf import limits
 from qzf.errors import QzfError
-from qzf.format import ids, structs, tables, wire
+from qzf.format import ids, tables, wire
 from qzf.transforms import fields, layouts, modeled
 from qzf.transforms.modeled import SCHEMAS, SharedTable
 from qzf.transforms.quant_table import QuantTable
 from qzf.transforms.values_table import FORMS, Symbols, make_table
+from tests import structs
 from tools import spec_layouts
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
@@ -112,14 +113,22 @@ def test_struct_is_as_specified(rows: list[Row], struct: Any) -> None:
     assert _spec_fields(rows) == _struct_fields(struct)
 
 
-def test_what_readers_take_apart_is_what_is_declared() -> None:
-    """The structures twice: as declared for construct, and as the reader unpacks them."""
+def test_what_is_packed_and_parsed_is_what_is_declared() -> None:
+    """The structures twice: as declared for construct, and as ``wire`` has them."""
     header = wire.Header(0x01020304, (1, 0x0506), 0)
     index = wire.IndexHead(1, 2 << 32, 3 << 32, 4 << 32, 5 << 24, (1, 0x0506), 0)
     trailer = wire.Trailer(1 << 40, 2 << 40, 3 << 40, bytes(range(32)))
-    assert wire.parse_header(wire.pack_header(header)) == header
-    assert wire.parse_index_head(wire.pack_index_head(index)) == index
-    assert wire.parse_trailer(wire.pack_trailer(trailer)) == trailer
+    packed: list[tuple[Any, bytes, Any, Any]] = [
+        (header, wire.pack_header(header), structs.HEADER, wire.parse_header),
+        (index, wire.pack_index_head(index), structs.INDEX_HEAD, wire.parse_index_head),
+        (trailer, wire.pack_trailer(trailer), structs.TRAILER, wire.parse_trailer),
+    ]
+    for value, data, struct, parse in packed:
+        fields, expected = struct.parse(data), value._asdict()
+        if "version" in expected:
+            expected["version_major"], expected["version_minor"] = expected.pop("version")
+        assert {name: fields[name] for name in expected} == expected
+        assert parse(struct.build(fields)) == parse(data) == value
     record = wire.RecordHeader(
         1, 2, 3 << 8, 4 << 24, 5 << 24, 6 << 56, 7 << 56, 8 << 24, 9 << 24, 1 << 63, 2 << 62
     )
@@ -321,16 +330,15 @@ def test_forms_of_values_are_as_specified() -> None:
 
 def _quant_table(keys: int = 1, classes: int = 1, contexts: int = 1) -> bytes:
     """For Q4_0, with even frequencies."""
-    none = np.empty(0, np.uint16)
-    table = QuantTable.plan(SCHEMAS["Q4_0"], False, np.array([1, 2], np.uint16), none, classes)
-    table.residual_keys[:], table.ratio_keys[:] = 0, keys - 1
+    table = QuantTable.plan(SCHEMAS["Q4_0"], False, b"\1\0\2\0", b"", classes)
+    table.residual_keys, table.ratio_keys = bytes(64), bytes([keys - 1]) * 128
     table.contexts = contexts
     return table.dump()
 
 
 def _values_table(contexts: int = 1, symbols: Symbols | None = None) -> bytes:
     form = FORMS["I8"]
-    content = make_table(form, symbols or Symbols(0, 256, ()), np.ones((1, 256), np.int64), 1)
+    content = make_table(form, symbols or Symbols(0, 256, ()), b"\1\0" * 256, 1)
     return content[:6] + bytes([contexts]) + content[7:8] + content[8:] * contexts
 
 

@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from qzf.adapters import describe
 from qzf.model import TensorSpec
 from qzf.storage import FileSource
 from qzf.transforms import quant_stats
 from qzf.transforms.layouts import BY_NAME
 from qzf.transforms.modeled import SCHEMAS, ChunkModel, QuantChunks, QuantSchema, SharedTable, ValuesChunks
-from qzf.transforms.quant_table import Counts, QuantTable, column_classes
-from qzf.transforms.values_table import FORMS, Symbols, histograms, keys, make_table
+from qzf.transforms.quant_table import QuantTable, Tally, column_classes, zeros
+from qzf.transforms.values_table import FORMS, Symbols, count_keys, histograms, make_table
 from tools.vectors.builder import Builder, Coded, Tensor, noise, skewed, stored
 from tools.vectors.parts import Parts, Stream, streams_payload, zstd
 
@@ -89,11 +87,10 @@ def _few(data: bytes, row: int, model: ChunkModel) -> Coded:
     return found
 
 
-def _counted(table: QuantTable, columns: bytes | None, data: bytes, row_blocks: int) -> tuple[Counts, Counts]:
-    model = SharedTable(table.dump()).quant(table.schema.name)
-    found = quant_stats.count(table, model, columns, data, row_blocks)
-    assert found is not None
-    return found
+def _counted(table: QuantTable, columns: bytes | None, data: bytes, row_blocks: int) -> Tally:
+    model, tally = SharedTable(table.dump()).quant(table.schema.name), table.tally()
+    assert quant_stats.count(model, columns, data, row_blocks, tally)
+    return tally
 
 
 def quant_model(case: QuantCase) -> tuple[bytes, QuantChunks, bytes]:
@@ -102,11 +99,10 @@ def quant_model(case: QuantCase) -> tuple[bytes, QuantChunks, bytes]:
     columns = None
     if case.classes > 1:
         columns = column_classes(quant_stats.deviations(schema, data, case.row_blocks), case.classes)
-    first, second = quant_stats.numbers(schema, data)
-    extrema = quant_stats.has_extrema(schema, data)
-    table = QuantTable.plan(schema, extrema, first[::2], second[::2], case.classes)
-    heads, codes = _counted(table, columns, data, case.row_blocks)
-    content = table.dump(table.merge_contexts(heads), codes)
+    extrema, *numbers = quant_stats.look(schema, data)
+    first, second = (memoryview(each).cast("H")[::2].tobytes() for each in numbers)
+    table = QuantTable.plan(schema, extrema, first, second, case.classes)
+    content = table.finish(_counted(table, columns, data, case.row_blocks))
     tables = (MODEL, COLUMNS) if columns else (MODEL,)
     layout, model = BY_NAME[schema.name].wire_id, SharedTable(content).quant(schema.name)
     return content, QuantChunks(schema, layout, tables, model, columns, case.row_blocks), data
@@ -137,9 +133,10 @@ def quant_parts(case: QuantCase) -> Parts:
 def values_parts(dtype: str, segment: int, contexts: int) -> Parts:
     """A container of one tensor of plain numbers in three chunks, the last of odd length."""
     form, data = FORMS[dtype], tensor_bytes(f"safetensors/{dtype.lower()}.safetensors", dtype)[0][:8000]
-    found = keys(form, data)
-    symbols = Symbols.of(form, np.bincount(found, minlength=1 << form.key_bits).astype(np.int64))
-    content = make_table(form, symbols, histograms(symbols.map(form)[found], segment), contexts)
+    counts = zeros(1 << form.key_bits)
+    count_keys(form, data, counts)
+    symbols = Symbols.of(form, counts)
+    content = make_table(form, symbols, histograms(form, symbols.map(form), data, segment), contexts)
     model = ValuesChunks(form.layout, (MODEL,), SharedTable(content).values(), segment)
     odd = _few(data[7 * form.width :], form.width, model)
     chunks = [coded(data, model), odd, stored(noise(dtype, 3 * form.width))]

@@ -39,16 +39,13 @@ bool quant_count(const Isa& isa, const QuantModel& model, const ColumnClasses& c
                  const std::uint8_t* blocks, std::size_t n, std::size_t row_blocks, std::uint64_t* heads,
                  std::uint64_t* codes);
 
-// The fp16 fields of n blocks.
-void quant_numbers(const Isa& isa, const QuantSchema& schema, const std::uint8_t* blocks, std::size_t n,
-                   std::uint16_t* first, std::uint16_t* second);
+// The fp16 fields of n blocks; whether all lanes have the extrema that quantizers of this type leave.
+bool quant_look(const Isa& isa, const QuantSchema& schema, const std::uint8_t* blocks, std::size_t n,
+                std::uint16_t* first, std::uint16_t* second);
 
 // Adds to sums[column] how far the codes of a column lie from the zero point of their lanes, in 1/16 of a
 // code.
 void quant_deviations(const Isa& isa, const QuantSchema& schema, const std::uint8_t* blocks, std::size_t n,
                       std::size_t row_blocks, std::uint64_t* sums);
-
-// Whether all lanes have the extrema that quantizers of this type leave.
-bool quant_has_extrema(const Isa& isa, const QuantSchema& schema, const std::uint8_t* blocks, std::size_t n);
 
 }  // namespace qzf

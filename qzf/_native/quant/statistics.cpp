@@ -30,18 +30,15 @@ bool quant_count(const Isa& isa, const QuantModel& model, const ColumnClasses& c
   return true;
 }
 
-void quant_numbers(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, size_t n,
-                   uint16_t* first, uint16_t* second) {
+bool quant_look(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, size_t n, uint16_t* first,
+                uint16_t* second) {
   const QuantLease lease;
   QuantScratch& s = *lease;
-  take_blocks(isa, schema, false, blocks, n, s, nullptr);
+  const bool extrema = schema.extrema != 0 && take_blocks(isa, schema, true, blocks, n, s, nullptr);
+  if (!extrema) take_blocks(isa, schema, false, blocks, n, s, nullptr);  // it stopped where a lane lacks one
   if (schema.numbers > 0) std::copy(s.numbers[0].begin(), s.numbers[0].end(), first);
   if (schema.numbers > 1) std::copy(s.numbers[1].begin(), s.numbers[1].end(), second);
-}
-
-bool quant_has_extrema(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, size_t n) {
-  const QuantLease lease;
-  return schema.extrema != 0 && take_blocks(isa, schema, true, blocks, n, *lease, nullptr);
+  return extrema;
 }
 
 void quant_deviations(const Isa& isa, const QuantSchema& schema, const uint8_t* blocks, size_t n,

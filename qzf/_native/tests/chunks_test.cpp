@@ -147,9 +147,8 @@ Subject quant_subject(const Quant& q, const std::shared_ptr<qzf::QuantModel>& mo
     for (std::size_t k = 0; k < 2; ++k) numbers[k].resize(k < schema.numbers ? q.n : 0);
     Bytes all = {
         quant_count(isa, *model, columns(), q.blocks.data(), q.n, q.row_blocks, heads.data(), codes.data()),
-        quant_has_extrema(isa, schema, q.blocks.data(), q.n)};
+        quant_look(isa, schema, q.blocks.data(), q.n, numbers[0].data(), numbers[1].data())};
     quant_deviations(isa, schema, q.blocks.data(), q.n, q.row_blocks, sums.data());
-    quant_numbers(isa, schema, q.blocks.data(), q.n, numbers[0].data(), numbers[1].data());
     for (const auto* each : {&heads, &sums, &codes}) {
       for (const std::uint64_t value : *each) append16(all, value);
     }

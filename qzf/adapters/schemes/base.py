@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from qzf.model import TensorSpec
 
@@ -36,8 +35,7 @@ WORD: Final = 32
 _SIZES: Final = tuple(1 << power for power in range(3, 17))
 
 
-@dataclass(frozen=True, slots=True)
-class QuantConfig:
+class QuantConfig(NamedTuple):
     """What a checkpoint's configuration says, as far as shapes can leave it open.
 
     ``method`` is the tool. ``weights`` are pairs of bits and group size (None: one scale a row), in the order

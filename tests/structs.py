@@ -1,7 +1,7 @@
 """The fixed-size structures as the spec's tables have them (section 2), declared for construct.
 
-The writer builds header, index head and trailer by these. ``format.wire`` takes them apart without loading
-construct; a test holds the two against each other.
+``qzf.format.wire`` packs and parses them by ``struct``, as loading construct takes 10 ms. The two are held
+against each other, and against the spec, by ``test_spec_in_step``.
 """
 
 from __future__ import annotations
