@@ -17,12 +17,11 @@ import pytest
 
 from qzf import limits
 from qzf.errors import QzfError
-from qzf.format import ids, tables, wire
+from qzf.format import ids, structs, tables, wire
 from qzf.transforms import fields, layouts, modeled
 from qzf.transforms.modeled import SCHEMAS, SharedTable
 from qzf.transforms.quant_table import QuantTable
 from qzf.transforms.values_table import FORMS, Symbols, make_table
-from tests import structs
 from tools import spec_layouts
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"

@@ -1,6 +1,6 @@
 """The fixed-size structures as the spec's tables have them (section 2), declared for construct.
 
-``qzf.format.wire`` packs and parses them by ``struct``, as loading construct takes 10 ms. The two are held
+`qzf.format.wire` packs and parses them by ``struct``, as loading construct takes 10 ms. The two are held
 against each other, and against the spec, by ``test_spec_in_step``.
 """
 
