@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -13,14 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from qzf import quant
-from qzf.access.arrays import Layout, as_array, layout, room_of
+from qzf.access.arrays import Layout, as_array, float_dtype, layout, room_of
 from qzf.access.cache import ChunkCache
 from qzf.access.frameworks import Framework, by_name
 from qzf.access.layers import Layer, layers_of, main_family
 from qzf.access.loading import Loader, Want
 from qzf.access.numbers import DEQUANTIZABLE, FLOAT_TYPES, float_name, floats_of
 from qzf.access.slices import Axis, Index, TensorSlice, axes_of, read_axes
-from qzf.access.stream import DEFAULT_WINDOW, Part, part_limit, plan_parts, stream_parts
+from qzf.access.stream import (
+    DEFAULT_WINDOW,
+    Part,
+    Ring,
+    Spec,
+    Window,
+    plan_parts,
+    rooms_of,
+    stream_parts,
+    window_limit,
+)
 from qzf.adapters import read_metadata
 from qzf.container.catalog import MemberEntry, TensorEntry
 from qzf.container.member import MemberSource
@@ -266,7 +276,7 @@ class Container:
         found = self._layers
         return list(found) if family is None else [layer for layer in found if layer.family == family]
 
-    def layer(self, number: int, family: str | None = None, **options: Any) -> dict[str, Any]:
+    def layer(self, number: int | str, family: str | None = None, **options: Any) -> dict[str, Any]:
         """The tensors of one layer, by name; ``options`` are those of ``load``.
 
         ``family`` is what stands before the number in their names, by default that of the layers that have
@@ -274,46 +284,65 @@ class Container:
         """
         return self.load(self.find_layer(number, family).names, **options)
 
-    def find_layer(self, number: int, family: str | None = None) -> Layer:
-        """Which tensors a layer has. Raises ``NotFoundError``."""
+    def find_layer(self, number: int | str, family: str | None = None) -> Layer:
+        """Which tensors a layer has; a name is that of `Layer.name`. Raises ``NotFoundError``."""
+        where = self._reader.source.name
+        if isinstance(number, str):
+            for layer in self._layers:
+                if layer.family is not None and layer.name == number:
+                    return layer
+            raise NotFoundError(f"there is no tensor or layer {number!r}", file=where)
         family = main_family(self._layers) if family is None else family
         for layer in self._layers:
-            if layer.family == family and layer.number == number:
+            if layer.family == family and layer.number == number and not isinstance(number, bool):
                 return layer
-        raise NotFoundError(f"there is no layer {number} of {family!r}", file=self._reader.source.name)
+        raise NotFoundError(f"there is no layer {number!r} of {family!r}", file=where)
 
     def stream(
         self,
         order: Iterable[Layer | int | str] | None = None,
         *,
         window_bytes: int = DEFAULT_WINDOW,
-        out: Sequence[Buffer] | None = None,
+        out: Iterable[Buffer] | None = None,
+        dequantize: bool | str = False,
     ) -> Generator[Part]:
         """Layers one after another, while threads read and decode the next ones; memory is bounded.
 
-        For running a model that does not fit. ``order`` has layers, layer numbers or tensor names; by
-        default all layers, as ``layers`` has them. At most ``window_bytes`` of decoded tensors exist at any
-        time, as long as the caller keeps none but those of the part it has. A layer that is larger than half
-        of that comes in several parts, a tensor that is, in several parts of rows (``Part.rows``).
+        For running a model that does not fit. ``order`` has layers, their numbers or names, and names of
+        tensors; by default all layers, as ``layers`` has them. At most ``window_bytes`` of tensors exist at
+        any time, as long as the caller keeps none but those of the part it has. A layer that is larger than a
+        third of that comes in several parts, a tensor that is, in several parts of rows (``Part.rows``).
 
         With ``out``, two or more buffers in turn are decoded to, in place of a window: the arrays of a part
         are then valid until the next one is asked for, and no part is larger than the smallest of them.
+        ``dequantize`` is as for ``tensor``; sizes are then those of the floats. ``threads`` of `open` work
+        ahead, and the caller's own while it would wait.
 
         Raises ``NotFoundError``, ``OptionError``, ``DamageError``; ``OSError`` passes through.
         """
+        if isinstance(order, str):
+            raise OptionError("order is a list of layers and names, not one text")
+        floats, rooms = float_name(dequantize), None if out is None else rooms_of(out)
+        limit = window_limit(window_bytes) if rooms is None else min(map(len, rooms))
         layers = self._layers if order is None else [self._ordered(item) for item in order]
-        specs = [
-            [(name, self._start(self.info(name)), self._layout(name)) for name in layer.names]
-            for layer in layers
-        ]
-        plan = plan_parts(layers, specs, part_limit(window_bytes, out))
-        return stream_parts(self._loader, plan, window_bytes, out, self._framework)
+        specs = [[self._spec(name, floats) for name in layer.names] for layer in layers]
+        memory = Window(int(window_bytes)) if rooms is None else Ring(rooms)
+        return stream_parts(self._loader, plan_parts(layers, specs, limit), memory, self._framework)
+
+    def _spec(self, name: str, floats: str | None) -> Spec:
+        """A tensor as ``stream`` takes it."""
+        entry, spec = self.info(name), self._layout(name)
+        kind = self._numbers(name) if floats else None
+        if not floats or not kind:
+            return Spec(name, self._start(entry), entry.extent.size, spec, None)
+        numbers = Layout(float_dtype(floats), entry.shape, False, None, entry.dtype)
+        return Spec(name, self._start(entry), entry.extent.size, numbers, (kind, floats))
 
     def _ordered(self, item: Layer | int | str) -> Layer:
         """The layer that an item of an order stands for."""
         if isinstance(item, Layer):
             return item
-        if isinstance(item, str):
+        if isinstance(item, str) and item in self._names:
             return Layer(None, None, (item,), self.info(item).extent.size)
         return self.find_layer(item)
 

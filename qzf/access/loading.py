@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -98,6 +98,22 @@ class Loader:
             end = entry.offset + RECORD_HEADER_SIZE + entry.stored_size
         if end > begin:
             yield begin, end - begin
+
+    def announce(self, start: int, size: int) -> None:
+        """Tell storage of a range that is going to be read."""
+        starts, none = self._reader.index.starts, memoryview(b"")
+        chunks = range(bisect_right(starts, start) - 1, bisect_left(starts, start + size))
+        for _ in self.ahead([[Piece(chunk, 0, none) for chunk in chunks]]):
+            pass
+
+    def edges(self, start: int, size: int, row: int) -> list[int]:
+        """Where a range can be parted so that no chunk is decoded twice, between rows of ``row`` bytes."""
+        starts, found, last = self._reader.index.starts, list[int](), start
+        least = MAX_SPAN // 4 if self._remote else 1
+        for chunk in range(bisect_right(starts, start), bisect_right(starts, start + size - 1)):
+            if starts[chunk] - last >= least and not (starts[chunk] - start) % row:
+                found.append(last := starts[chunk])
+        return found
 
     def jobs(self, wants: Iterable[Want]) -> list[Job]:
         """What is to be done to fill ranges, in parts that threads can take on; mostly in their order."""

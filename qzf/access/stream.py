@@ -7,6 +7,9 @@ import os
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
+from math import prod
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -17,16 +20,36 @@ from qzf.access.frameworks import Framework
 from qzf.access.layers import Layer
 from qzf.access.loading import Job, Loader, Want
 from qzf.errors import OptionError
-from qzf.limits import MIB
+from qzf.limits import KIB, MIB
 from qzf.parallel import Crew
+from qzf.quant import GgmlType
+from qzf.scratch import scratch
+from qzf.transforms.dequant import dequantize
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["DEFAULT_WINDOW", "Part", "part_limit", "plan_parts", "stream_parts"]
+__all__ = [
+    "DEFAULT_WINDOW",
+    "Part",
+    "Ring",
+    "Spec",
+    "Window",
+    "plan_parts",
+    "rooms_of",
+    "stream_parts",
+    "window_limit",
+]
 
-#: Enough for two layers of an 8B model in 4 bits, one in use and one on its way.
-DEFAULT_WINDOW: Final = 256 * MIB
+#: Parts that a window holds at least: the one that a caller's variable still holds, the one that is handed
+#: over, and one that is on its way.
+_PARTS: Final = 3
+#: Enough for layers of an 8B model in 4 bits, some 125 MB each, to come whole.
+DEFAULT_WINDOW: Final = 384 * MIB
+#: Parts decoded ahead at most, however small they are.
+_MOST_AHEAD: Final = 64
+#: What memory is given out in.
+_PAGE: Final = 4 * KIB
 #: Where an array begins in a buffer: fit for the vector loads of any framework.
 _ALIGNMENT: Final = 64
 
@@ -45,16 +68,25 @@ class Part(NamedTuple):
     last: bool
 
 
-#: A tensor: name, where its bytes begin (as in `Want`), and its layout.
-Spec = tuple[str, int, Layout]
+class Spec(NamedTuple):
+    """A tensor to stream: where its bytes begin (as in `Want`), how many they are, and what it comes as.
 
-
-class _Slot(NamedTuple):
-    """Rows of a tensor that a part has, ``at`` bytes into its buffer."""
+    ``floats``: the GGML type and the name of the dtype, where it is dequantized.
+    """
 
     name: str
     start: int
-    spec: Layout
+    stored: int
+    layout: Layout
+    floats: tuple[GgmlType, str] | None
+
+
+class _Slot(NamedTuple):
+    """Rows of a tensor that a part has: ``stored`` bytes from ``start`` on, ``at`` bytes into its buffer."""
+
+    spec: Spec
+    start: int
+    stored: int
     rows: range
     at: int
     size: int
@@ -69,16 +101,48 @@ class _Planned(NamedTuple):
     last: bool
 
 
-def part_limit(window_bytes: int, out: Sequence[Buffer] | None) -> int:
+class _Floats(NamedTuple):
+    """Rows of blocks to decode, ``stored`` bytes from ``start`` on, and to dequantize to ``room``."""
+
+    kind: GgmlType
+    name: str
+    start: int
+    stored: int
+    room: memoryview
+
+    def run(self, loader: Loader) -> None:
+        with scratch(self.stored) as blocks:
+            for job in loader.jobs([Want(self.start, blocks)]):
+                loader.run(job)
+            dequantize(self.kind.name, blocks, self.room, self.name)
+
+
+def rooms_of(out: Iterable[Buffer]) -> list[npt.NDArray[np.uint8]]:
+    """The caller's buffers as bytes. Raises ``OptionError`` for fewer than two, or two that overlap."""
+    rooms = []
+    for buffer in out:
+        try:
+            size = buffer.nbytes if isinstance(buffer, np.ndarray) else memoryview(buffer).nbytes
+        except (TypeError, ValueError, BufferError):
+            raise OptionError(f"out has buffers of bytes, not {type(buffer).__name__}") from None
+        rooms.append(np.frombuffer(room_of("out", buffer, size), np.uint8))
+    if len(rooms) < 2:
+        raise OptionError("streaming needs two buffers or more: one in use, one on its way")
+    by_place = sorted(rooms, key=lambda room: int(room.ctypes.data))
+    if any(one.ctypes.data + len(one) > other.ctypes.data for one, other in pairwise(by_place)):
+        raise OptionError("two buffers of out are the same memory")
+    return rooms
+
+
+def window_limit(window_bytes: int) -> int:
     """The most bytes that a part may have. Raises ``OptionError``."""
-    if out is not None:
-        sizes = [memoryview(buffer).nbytes for buffer in out]
-        if len(sizes) < 2:
-            raise OptionError("streaming needs two buffers or more: one in use, one on its way")
-        return min(sizes)
-    if not isinstance(window_bytes, int) or window_bytes < 1:
+    try:
+        size = 0 if isinstance(window_bytes, bool) else index(window_bytes)
+    except TypeError:
+        size = 0
+    if size < 1:
         raise OptionError(f"window_bytes must be a number of bytes, not {window_bytes!r}")
-    return window_bytes // 2
+    return size // _PARTS
 
 
 def plan_parts(layers: Iterable[Layer], specs: Iterable[Sequence[Spec]], limit: int) -> list[_Planned]:
@@ -90,59 +154,55 @@ def plan_parts(layers: Iterable[Layer], specs: Iterable[Sequence[Spec]], limit: 
     for layer, tensors in zip(layers, specs, strict=True):
         slots: list[_Slot] = []
         end = 0
-        for name, start, spec, rows, size in _cut(tensors, limit):
+        for slot in (slot for spec in tensors for slot in _cut(spec, limit)):
             at = -(-end // _ALIGNMENT) * _ALIGNMENT
-            if at + size > limit:
+            if at + slot.size > limit:
                 plan.append(_Planned(layer, slots, end, False))
                 slots, at = [], 0
-            slots.append(_Slot(name, start, spec, rows, at, size))
-            end = at + size
+            slots.append(slot._replace(at=at))
+            end = at + slot.size
         plan.append(_Planned(layer, slots, end, True))
     return plan
 
 
-def _cut(tensors: Sequence[Spec], limit: int) -> Iterator[tuple[str, int, Layout, range, int]]:
-    """Each tensor whole, or where it is too large in rows: (name, start, layout, rows, bytes)."""
-    for name, start, spec in tensors:
-        count = spec.shape[0] if spec.shape else 1
-        size = spec.dtype.itemsize
-        for axis in spec.shape[1:]:
-            size *= axis
-        if count * size <= limit:
-            yield name, start, spec, range(count), count * size
-            continue
-        some = limit // size
-        if not some:
-            raise OptionError(
-                f"a row of {name!r} has {size} bytes, a part of the window only {limit}", tensor=name
-            )
-        for first in range(0, count, some):
-            rows = range(first, min(first + some, count))
-            yield name, start + first * size, spec, rows, len(rows) * size
+def _cut(spec: Spec, limit: int) -> Iterator[_Slot]:
+    """A tensor whole, or where it is too large in rows; places in a buffer are still to be found."""
+    shape = spec.layout.shape
+    count = shape[0] if shape else 1
+    size = spec.layout.dtype.itemsize * prod(shape[1:])
+    if count * size <= limit:
+        yield _Slot(spec, spec.start, spec.stored, range(count), 0, count * size)
+        return
+    some, stored = limit // size, spec.stored // count
+    if not some:
+        raise OptionError(
+            f"a row of {spec.name!r} has {size} bytes, a part of the window only {limit}", tensor=spec.name
+        )
+    for first in range(0, count, some):
+        rows = range(first, min(first + some, count))
+        yield _Slot(spec, spec.start + first * stored, len(rows) * stored, rows, 0, len(rows) * size)
 
 
 def stream_parts(
-    loader: Loader,
-    plan: Sequence[_Planned],
-    window_bytes: int,
-    out: Sequence[Buffer] | None,
-    framework: Framework,
+    loader: Loader, plan: Sequence[_Planned], memory: Window | Ring, framework: Framework
 ) -> Generator[Part]:
     """Decode the parts of a plan in order, ahead of the caller as far as memory allows."""
-    memory = _Window(window_bytes) if out is None else _Ring(out)
-    crew: Crew[Job, None] = Crew(loader.run, loader.threads + 1)
+
+    def work(job: Job | _Floats) -> None:
+        job.run(loader) if isinstance(job, _Floats) else loader.run(job)
+
+    crew: Crew[Job | _Floats, None] = Crew(work, loader.threads + 1)
     coming: deque[tuple[_Planned, npt.NDArray[np.uint8], int]] = deque()
     process, todo, jobs, done = os.getpid(), deque(plan), 0, 0
     try:
         while todo or coming:
-            while todo and (room := memory.take(todo[0].size)) is not None:
+            while todo and len(coming) < _MOST_AHEAD and (room := memory.take(todo[0].size)) is not None:
                 part = todo.popleft()
-                wants = [Want(slot.start, room[slot.at :][: slot.size].data) for slot in part.slots]
-                for job in loader.ahead(loader.jobs(wants)):
+                for job in _jobs(loader, part, room):
                     crew.add(jobs, job)
                     jobs += 1
                 coming.append((part, room, jobs))
-                del room, wants
+                del room
             part, room, until = coming.popleft()
             while done < until:
                 crew.result(done)
@@ -156,17 +216,34 @@ def stream_parts(
         crew.dismiss()
 
 
+def _jobs(loader: Loader, part: _Planned, room: npt.NDArray[np.uint8]) -> Iterator[Job | _Floats]:
+    """What is to be done for a part in ``room``."""
+    wants = []
+    for spec, start, stored, rows, at, size in part.slots:
+        target = room[at : at + size].data
+        if spec.floats is None:
+            wants.append(Want(start, target))
+            continue
+        loader.announce(start, stored)
+        edges = [start, *loader.edges(start, stored, stored // max(len(rows), 1)), start + stored]
+        for first, last in pairwise(edges):
+            begin, end = ((edge - start) * size // max(stored, 1) for edge in (first, last))
+            yield _Floats(*spec.floats, first, last - first, target[begin:end])
+    yield from loader.ahead(loader.jobs(wants))
+
+
 def _finished(part: _Planned, room: npt.NDArray[np.uint8], framework: Framework) -> Part:
     tensors, cut = {}, {}
-    for name, _, spec, rows, at, size in part.slots:
-        shape = (len(rows), *spec.shape[1:]) if spec.shape else ()
-        tensors[name] = framework.wrap(as_array(room[at : at + size], spec, shape))
-        if spec.shape and len(rows) != spec.shape[0]:
-            cut[name] = rows
+    for spec, _, _, rows, at, size in part.slots:
+        shape = spec.layout.shape
+        array = as_array(room[at : at + size], spec.layout, (len(rows), *shape[1:]) if shape else ())
+        tensors[spec.name] = framework.wrap(array)
+        if shape and len(rows) != shape[0]:
+            cut[spec.name] = rows
     return Part(part.layer, tensors, cut, part.last)
 
 
-class _Window:
+class Window:
     """Memory for parts, of ``limit`` bytes in all, which is used again when nobody refers to it any more.
 
     A part counts until the caller has the next one and asks for the one after: while a loop asks for the
@@ -180,18 +257,24 @@ class _Window:
 
     def take(self, size: int) -> npt.NDArray[np.uint8] | None:
         """Memory for a part; None where it would be more than there may be."""
-        if self._used and self._used + size > self._limit:
+        due = max(-(-size // _PAGE) * _PAGE, _PAGE)
+        if self._used and self._used + due > self._limit:
             return None
+        # One that is far too large would keep others from being decoded ahead.
         fitting = [
-            spare for spare in self._spare if len(spare) >= size and len(spare) + self._used <= self._limit
+            spare
+            for spare in self._spare
+            if due <= len(spare) <= 2 * due and len(spare) + self._used <= max(self._limit, due)
         ]
         if fitting:
             best = min(fitting, key=len)
             self._spare = [spare for spare in self._spare if spare is not best]
         else:
-            while self._spare and self._used + sum(map(len, self._spare)) + size > self._limit:
+            while self._spare and self._used + sum(map(len, self._spare)) + due > self._limit:
                 self._spare.pop(0)
-            best = _memory(size)
+            # Straight from the kernel, so that it goes back there when it is dropped.
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            best = np.frombuffer(mmap.mmap(-1, due, flags=flags), np.uint8)
         self._used += len(best)
         return best
 
@@ -204,19 +287,11 @@ class _Window:
                 self._spare.append(last)
 
 
-def _memory(size: int) -> npt.NDArray[np.uint8]:
-    """Memory straight from the kernel, so that it goes back there when it is dropped."""
-    if not size:
-        return np.empty(0, np.uint8)
-    return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
-
-
-class _Ring:
+class Ring:
     """Buffers of the caller's, in turn."""
 
-    def __init__(self, buffers: Sequence[Buffer]) -> None:
-        rooms = (room_of("out", buffer, memoryview(buffer).nbytes) for buffer in buffers)
-        self._free = deque(np.frombuffer(room, np.uint8) for room in rooms)
+    def __init__(self, rooms: Sequence[npt.NDArray[np.uint8]]) -> None:
+        self._free = deque(rooms)
 
     def take(self, size: int) -> npt.NDArray[np.uint8] | None:
         """The next buffer, which is large enough; None where all are in use."""

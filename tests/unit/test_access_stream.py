@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.numpy import save_file
 
 import qzf
 from qzf.access import Layer
+from qzf.access.stream import Window
 from qzf.errors import NotFoundError, OptionError
 from qzf.storage import Span
 
@@ -57,6 +59,7 @@ def _check(part: qzf.Part) -> int:
     return sum(array.nbytes for array in part.tensors.values())
 
 
+SAME = bytearray(20_000)
 TOTAL = sum(array.nbytes for array in ARRAYS.values())
 
 
@@ -66,7 +69,7 @@ def test_everything_comes_once_and_in_order(path: Path, window: int, threads: in
     with qzf.open(path, threads=threads) as container:
         parts = []
         for part in container.stream(window_bytes=window):
-            assert _check(part) <= window // 2
+            assert _check(part) <= window // 3
             parts.append((part.layer, part.last, list(part.tensors)))
         assert list(dict.fromkeys(layer for layer, _, _ in parts)) == container.layers()
         assert sum(last for _, last, _ in parts) == len(container.layers())
@@ -105,6 +108,9 @@ def test_an_order_of_ones_own(path: Path) -> None:
         for part in parts:
             _check(part)
         assert list(container.stream([])) == []
+        number: Any = np.int64(1 << 20)
+        assert next(container.stream(["h.3"], window_bytes=number)).layer == parts[0].layer
+        assert container.layer("h.3").keys() == parts[0].tensors.keys()
 
 
 @pytest.mark.parametrize("kind", [bytearray, lambda size: np.empty(size, np.uint8)])
@@ -127,6 +133,12 @@ def test_buffers_of_the_caller(path: Path, kind: Any) -> None:
     ("options", "match"),
     [
         ({"out": [bytearray(99)]}, "two buffers"),
+        ({"out": iter([])}, "two buffers"),
+        ({"out": [SAME, SAME]}, "same memory"),
+        ({"out": [np.frombuffer(SAME, np.uint8)[:9000], np.frombuffer(SAME, np.uint8)[8999:]]}, "same mem"),
+        ({"out": [3, 4]}, "buffers of bytes"),
+        ({"order": "h.0"}, "not one text"),
+        ({"window_bytes": True}, "number of bytes"),
         ({"out": [bytes(20 * KIB), bytes(20 * KIB)]}, "writable"),
         ({"out": [bytearray(64), bytearray(99)]}, "a row of"),
         ({"window_bytes": 100}, "a row of"),
@@ -141,7 +153,7 @@ def test_what_will_not_do(path: Path, options: dict[str, Any], match: str) -> No
 
 def test_unknown_layers_and_names(path: Path) -> None:
     with qzf.open(path) as container:
-        for wrong in (99, "none", Layer(None, None, ("none",), 5)):
+        for wrong in (99, True, "none", Layer(None, None, ("none",), 5)):
             with pytest.raises(NotFoundError):
                 container.stream([wrong])
 
@@ -177,6 +189,90 @@ def test_the_next_part_is_decoded_while_the_last_is_used(path: Path) -> None:
         assert last.name not in first.tensors
         assert ready.wait(30)
         assert _check(first) + sum(_check(part) for part in stream) == TOTAL
+
+
+def _model(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> Path:
+    save_file(arrays, folder / "m.safetensors")
+    qzf.pack(folder / "m.safetensors", folder / "m.qzf", chunk_size=65536)
+    return folder / "m.qzf"
+
+
+def _begun(container: qzf.Container, **options: Any) -> list[int]:
+    """How many chunks were begun by the time that the caller was through with each part."""
+    done: list[int] = []
+    whole = container.reader.read_chunk
+
+    def noted(chunk: int, *rest: Any) -> memoryview:
+        done.append(chunk)
+        return whole(chunk, *rest)
+
+    container.reader.read_chunk = noted  # type: ignore[method-assign,assignment]
+    found = []
+    for _ in container.stream(**options):
+        time.sleep(0.1)
+        found.append(len(done))
+    return found
+
+
+LAYER = np.random.default_rng(4).integers(0, 9, (1024, 1024)).astype(np.uint8)
+
+
+def test_a_window_of_three_layers_always_has_one_on_its_way(tmp_path: Path) -> None:
+    path = _model(tmp_path, {f"h.{i}.w": LAYER for i in range(8)})
+    for options in ({"window_bytes": 3 * LAYER.nbytes}, {"out": [bytearray(LAYER.nbytes) for _ in range(2)]}):
+        with qzf.open(path, threads=2) as container:
+            begun = _begun(container, **options)
+        assert [count >= 16 * min(number + 2, 8) for number, count in enumerate(begun)] == [True] * 8, begun
+
+
+def test_small_layers_after_a_large_tensor_are_decoded_ahead(tmp_path: Path) -> None:
+    """The large tensor's memory is not given to small layers, of which the window then held two."""
+    arrays = {"embed": np.concatenate([LAYER] * 8)} | {f"h.{i}.w": LAYER[:128] for i in range(16)}
+    with qzf.open(_model(tmp_path, arrays), threads=2) as container:
+        done: set[int] = set()
+        whole = container.reader.read_chunk
+
+        def noted(chunk: int, *rest: Any) -> memoryview:
+            done.add(chunk)
+            return whole(chunk, *rest)
+
+        container.reader.read_chunk = noted  # type: ignore[method-assign,assignment]
+        chunks = [container.info(f"h.{i}.w").first_chunk for i in range(16)]
+        ahead = []
+        for part in container.stream(["embed", *range(16)], window_bytes=3 * LAYER.nbytes):
+            time.sleep(0.05)
+            if part.layer.family == "h":
+                ahead.append(len(done & set(chunks)))
+        assert ahead[8] == 16, ahead  # by the middle of the layers all were begun
+
+
+def test_many_tiny_layers_take_little_memory(tmp_path: Path) -> None:
+    path = _model(tmp_path, {f"h.{i}.w": LAYER[0, :16] for i in range(3000)})
+    with qzf.open(path) as container:
+        held = 0
+        for part in container.stream():
+            held += len(part.tensors)
+        assert held == 3000
+        window = Window(10 * 4096)
+        assert len([1 for _ in range(100) if window.take(16) is not None]) == 10
+
+
+@pytest.mark.parametrize("window", [64 * KIB, 1 << 20])
+@pytest.mark.parametrize("dtype", [True, "float16", "bfloat16"])
+def test_streams_of_numbers(smollm2: Path, dtype: bool | str, window: int) -> None:
+    with qzf.open(smollm2, threads=3) as container:
+        due = container.load(dequantize=dtype)
+        rows = dict.fromkeys(due, 0)
+        for part in container.stream(window_bytes=window, dequantize=dtype):
+            assert sum(array.nbytes for array in part.tensors.values()) <= window // 3
+            for name, array in part.tensors.items():
+                some = part.rows.get(name, range(len(due[name])))
+                assert array.dtype == due[name].dtype and len(array) == len(some)
+                assert array.tobytes() == due[name][some.start : some.stop].tobytes()
+                rows[name] += len(some)
+        assert rows == {name: len(array) for name, array in due.items()}
+        with pytest.raises(OptionError, match="dequantize"):
+            container.stream(dequantize="int4")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
