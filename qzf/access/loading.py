@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from contextlib import nullcontext
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -53,7 +54,8 @@ class Tables(NamedTuple):
     table_id: int
 
 
-#: What a thread does in one go; of a remote container, with one request.
+_CHUNK_OF: Final = attrgetter("chunk")
+#: What a thread does in one go; of a remote container, with one request. Pieces of a chunk stand together.
 Job = Sequence[Piece] | Tables
 
 
@@ -74,7 +76,7 @@ class Loader:
     def fill(self, wants: Iterable[Want]) -> None:
         """Decode ranges, all threads sharing in it where there is enough to do. Raises ``DamageError``."""
         jobs = self.jobs(wants)
-        parallel = len(jobs) > 1 if self._remote else sum(map(len, jobs)) >= _PARALLEL_CHUNKS
+        parallel = len(jobs) >= (2 if self._remote else _PARALLEL_CHUNKS)
         for _ in ordered_map(self.run, self.ahead(jobs), self.threads if parallel else 1):
             pass
 
@@ -89,8 +91,8 @@ class Loader:
     def _extents(self, job: Sequence[Piece]) -> Iterator[tuple[int, int]]:
         """Where the records of a job are, (offset, size); what lies side by side is one."""
         chunks, begin, end = self._reader.index.chunks, 0, 0
-        for piece in job:
-            entry = chunks[piece.chunk]
+        for chunk, _ in groupby(job, key=_CHUNK_OF):
+            entry = chunks[chunk]
             if not end <= entry.offset <= end + ALIGNMENT:
                 if end > begin:
                     yield begin, end - begin
@@ -118,22 +120,25 @@ class Loader:
     def jobs(self, wants: Iterable[Want]) -> list[Job]:
         """What is to be done to fill ranges, in parts that threads can take on; mostly in their order."""
         wants = list(wants)
-        pieces = [piece for want in wants for piece in self._pieces(want)]
+        by_chunk: dict[int, list[Piece]] = {}  # many ranges may lie in one chunk, which is decoded once
+        for want in wants:
+            for piece in self._pieces(want):
+                by_chunk.setdefault(piece.chunk, []).append(piece)
         if self._remote:
-            return self._requests(pieces, whole=len(wants) == 1)
+            return self._requests(by_chunk, whole=len(wants) == 1)
         # Of many chunks a thread takes some at a time, but not so many that others run out of them.
-        some = min(max(len(pieces) // (_SHARES * self.threads), 1), _MOST_CHUNKS)
-        return [pieces[at : at + some] for at in range(0, len(pieces), some)]
+        some = min(max(len(by_chunk) // (_SHARES * self.threads), 1), _MOST_CHUNKS)
+        parts = iter(by_chunk.values())
+        return [list(chain(first, *islice(parts, some - 1))) for first in parts]
 
     def run(self, job: Job) -> None:
-        """Do a job, in the calling thread."""
+        """Do a job, in the calling thread: each chunk is decoded once, a remote one's with one request."""
         if isinstance(job, Tables):
             self._reader.load_tables(job.table_id)
-        elif self._remote:
-            self._fetch(job)
-        else:
-            for piece in job:
-                self._decode(piece.chunk, [piece])
+            return
+        with self._reader.span([piece.chunk for piece in job]) if self._remote else nullcontext() as span:
+            for chunk, pieces in groupby(job, key=_CHUNK_OF):
+                self._decode(chunk, list(pieces), span)
 
     def chunks(self, first: int, count: int) -> Iterator[memoryview]:
         """The decoded bytes of chunks one after another, decoded ahead of their use."""
@@ -158,15 +163,12 @@ class Loader:
             yield Piece(chunk, skip, room[:size])
             room, at, chunk = room[size:], at + size, chunk + 1
 
-    def _requests(self, pieces: Iterable[Piece], whole: bool) -> list[Job]:
+    def _requests(self, by_chunk: dict[int, list[Piece]], whole: bool) -> list[Job]:
         """Pieces by place, in parts of one request each; two at most if they are one ``whole`` range."""
-        by_chunk: dict[int, list[Piece]] = {}
-        for piece in pieces:
-            data = None if self._cache is None else self._cache.get(piece.chunk)
-            if data is None:
-                by_chunk.setdefault(piece.chunk, []).append(piece)
-            else:
-                piece.room[:] = data[piece.skip : piece.skip + len(piece.room)]
+        for chunk in list(by_chunk):
+            data = None if self._cache is None else self._cache.get(chunk)
+            if data is not None:
+                _share(data, by_chunk.pop(chunk))
         records = [self._reader.chunk_record(chunk) for chunk in by_chunk]
         total = sum(record.size for record in records)
         limit = max(min(total // self.threads, MAX_SPAN), MIN_SPAN)
@@ -177,13 +179,7 @@ class Loader:
         jobs += ([piece for one in some for piece in by_chunk[one.key]] for some in group(records, limit))
         return jobs
 
-    def _fetch(self, job: Sequence[Piece]) -> None:
-        """Do a job with one request, decoding each chunk once."""
-        with self._reader.span([piece.chunk for piece in job]) as span:
-            for chunk, pieces in groupby(job, key=attrgetter("chunk")):
-                self._decode(chunk, list(pieces), span)
-
-    def _decode(self, chunk: int, pieces: Sequence[Piece], span: Span | None = None) -> None:
+    def _decode(self, chunk: int, pieces: Sequence[Piece], span: Span | None) -> None:
         size = self._reader.index.chunks[chunk].decoded_size
         if self._cache is not None:
             data = self._cache.get(chunk)

@@ -139,7 +139,10 @@ def _depth(axes: Sequence[Axis], shape: tuple[int, ...], width: int) -> int:
 
 def _covering(taken: range) -> range:
     """All from the lowest to the highest that is taken."""
-    return range(min(taken), max(taken) + 1) if taken else taken
+    if not taken:
+        return taken
+    low, high = sorted((taken[0], taken[-1]))
+    return range(low, high + 1)
 
 
 def _wants(
