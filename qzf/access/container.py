@@ -16,7 +16,7 @@ from qzf import quant
 from qzf.access.arrays import Layout, as_array, float_dtype, layout, room_of
 from qzf.access.cache import ChunkCache
 from qzf.access.frameworks import Framework, by_name
-from qzf.access.layers import Layer, layers_of, main_family
+from qzf.access.layers import Layer, Named, families, layers_of, main_family
 from qzf.access.loading import Loader, Want
 from qzf.access.numbers import DEQUANTIZABLE, FLOAT_TYPES, float_name, floats_of
 from qzf.access.slices import Axis, Index, TensorSlice, axes_of, read_axes
@@ -271,7 +271,8 @@ class Container:
 
         Layers are told by their number in tensor names: ``blk.3.``, ``model.layers.3.``, ``h.3.``. Tensors
         that belong to none are a group before the first layer and one behind the last. With ``family``
-        (``blk``) only the layers of that name.
+        (``blk``) only the layers of that name. Where several members have tensors of the same names, each
+        member has its own layers, of families that are called as their tensors (``a.gguf:blk``).
         """
         found = self._layers
         return list(found) if family is None else [layer for layer in found if layer.family == family]
@@ -296,7 +297,8 @@ class Container:
         for layer in self._layers:
             if layer.family == family and layer.number == number and not isinstance(number, bool):
                 return layer
-        raise NotFoundError(f"there is no layer {number!r} of {family!r}", file=where)
+        message = f"there is no layer {number!r} of {family!r}; {families(self._layers)}"
+        raise NotFoundError(message, file=where)
 
     def stream(
         self,
@@ -348,7 +350,11 @@ class Container:
 
     @cached_property
     def _layers(self) -> list[Layer]:
-        return layers_of((name, self.info(name).extent.size) for name in self._names)
+        return layers_of(
+            Named(key, entry.extent.size, entry.name, self.members[entry.member].name)
+            for key in self._names
+            for entry in (self.info(key),)
+        )
 
     def array_spec(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """The dtype and shape of the array that ``tensor`` returns, without reading the tensor.

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 import qzf
 from qzf.access import slices
 from qzf.access.cache import ChunkCache
-from qzf.access.layers import layers_of, main_family
+from qzf.access.layers import Named, families, layers_of, main_family
 from qzf.errors import ChecksumError, NotFoundError, OptionError, SourceChangedError
 from qzf.format.ids import RECORD_HEADER_SIZE
 from qzf.limits import TAIL_READ
@@ -138,8 +138,8 @@ def test_a_part_of_little_does_not_hold_on_to_much(path: Path) -> None:
 # --- layers ---------------------------------------------------------------------------------------
 
 
-def _named(*names: str) -> list[tuple[str, int]]:
-    return [(name, len(name)) for name in names]
+def _named(*names: str) -> list[Named]:
+    return [Named(name, len(name), name, "m") for name in names]
 
 
 def test_layers_of_ggml_names() -> None:
@@ -171,9 +171,47 @@ def test_names_with_numbers(name: str, family: str | None, number: int | None) -
 
 
 def test_the_main_family_has_the_most_bytes() -> None:
-    both = layers_of([("enc.0.w", 10), ("enc.1.w", 10), ("dec.0.w", 15), ("norm", 99)])
+    sizes = {"enc.0.w": 10, "enc.1.w": 10, "dec.0.w": 15, "norm": 99}
+    both = layers_of([Named(name, size, name, "m") for name, size in sizes.items()])
     assert main_family(both) == "enc"
     assert main_family(layers_of(_named("a", "b"))) is None
+
+
+def test_members_of_the_same_names_have_their_own_layers() -> None:
+    """A family of which names are shared is each member's own, as a whole; others go through members."""
+    own = [
+        *[("a", name) for name in ("blk.0.w", "blk.1.w", "enc.0.w", "only")],
+        *[("b", name) for name in ("blk.0.w", "blk.2.w", "enc.0.v", "enc.1.w")],
+    ]
+    count = [name for _, name in own]
+    found = layers_of(
+        Named(f"{member}:{name}" if count.count(name) > 1 else name, 1, name, member) for member, name in own
+    )
+    assert [(layer.name, layer.names) for layer in found] == [
+        ("a:blk.0", ("a:blk.0.w",)),
+        ("a:blk.1", ("blk.1.w",)),
+        ("enc.0", ("enc.0.w", "enc.0.v")),
+        ("enc.1", ("enc.1.w",)),
+        ("b:blk.0", ("b:blk.0.w",)),
+        ("b:blk.2", ("blk.2.w",)),
+        ("only", ("only",)),
+    ]
+    assert families(found) == "'a:blk' has 2, 0 to 1, 'enc' has 2, 0 to 1, 'b:blk' has 2, 0 to 2"
+
+
+def test_layers_of_two_models(tmp_path: Path) -> None:
+    for number, member in enumerate(("a", "b")):
+        tensors = {f"blk.{layer}.w": np.full(4 + number, number) for layer in range(2)}
+        (tmp_path / "in" / member).mkdir(parents=True)
+        save_file(tensors, tmp_path / "in" / member / "m.safetensors")
+    qzf.pack(tmp_path / "in", tmp_path / "m.qzf")
+    with qzf.open(tmp_path / "m.qzf") as container:
+        (layer,) = container.layer(0).items()
+        assert layer[0] == "b/m.safetensors:blk.0.w" and layer[1].tolist() == [1] * 5  # it has more bytes
+        ((_, other),) = container.layer(1, "a/m.safetensors:blk").items()
+        assert other.tolist() == [0] * 4
+        with pytest.raises(NotFoundError, match=r"'a/m\.safetensors:blk' has 2, 0 to 1"):
+            container.layer(0, "blk")
 
 
 def test_layers_of_a_container(smollm2: Path) -> None:
