@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import re
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from qzf import quant
+from qzf.adapters import SAFETENSORS
 from qzf.container.catalog import TensorEntry
 from qzf.errors import FormatError, OptionError
 from qzf.quant import GgmlType
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from typing_extensions import Buffer
 
-    Room = Buffer | npt.NDArray[Any]
+    Room: TypeAlias = Buffer | npt.NDArray[Any] | Tensor
 
-__all__ = ["Layout", "QuantArray", "as_array", "float_dtype", "layout", "room_of"]
+__all__ = ["Layout", "QuantArray", "as_array", "float_dtype", "hold_apart", "layout", "room_of"]
 
 #: Original dtype -> numpy dtype, where numpy has it; GGML and safetensors use the same names.
 _NUMPY: Final = {
@@ -45,6 +51,8 @@ _ML_DTYPES: Final = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+#: dtypes of safetensors of less than a byte, and the bits of a number.
+_PACKED_BITS: Final = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
 class QuantArray(np.ndarray[Any, np.dtype[np.uint8]]):
@@ -99,6 +107,9 @@ def layout(entry: TensorEntry, kind: str, file: str) -> Layout:
         if math.prod(entry.shape) * dtype.itemsize != size:
             raise FormatError("dtype, shape and size do not fit", **where)
         return Layout(dtype, entry.shape, False, None, entry.dtype)
+    bits = _PACKED_BITS.get(entry.dtype) if kind == SAFETENSORS else None
+    if bits is not None and math.prod(entry.shape) * bits != size * 8:
+        raise FormatError("dtype, shape and size do not fit", **where)
     rows = size // entry.row_size if entry.row_size else 0
     if rows * entry.row_size != size:
         raise FormatError("row size and size do not fit", **where)
@@ -119,19 +130,56 @@ def as_array(
 
 
 def room_of(name: str, given: Room, size: int) -> memoryview:
-    """A caller's buffer for tensor ``name`` as ``size`` bytes to be written; raises ``OptionError``."""
+    """A caller's buffer, for what is called ``name``, as ``size`` bytes to be written.
+
+    Raises ``OptionError`` for what is no such buffer.
+    """
+    what = f"{name!r} needs a writable, contiguous buffer of {size} bytes"
+    torch = sys.modules.get("torch")  # who has a tensor of its has imported it
     try:
-        room = given if isinstance(given, np.ndarray) else np.frombuffer(memoryview(given), np.uint8)
-    except (TypeError, ValueError, BufferError):
-        room = None  # not to be looked at as bytes
-    if (
-        room is None
-        or room.nbytes != size
-        or not room.flags.c_contiguous
-        or not (room.flags.writeable or not size)
-    ):
-        raise OptionError(f"tensor {name!r} needs a writable, contiguous buffer of {size} bytes")
+        if torch is not None and isinstance(given, torch.Tensor):
+            room = _of_torch(given, torch, what)
+        else:
+            room = given if isinstance(given, np.ndarray) else _of_buffer(given)
+    except OptionError:
+        raise
+    except (TypeError, ValueError, BufferError, RuntimeError):
+        raise OptionError(f"{what}, not {type(given).__name__}") from None
+    if room.dtype.hasobject:
+        raise OptionError(f"{what}, not one of Python objects")
+    if room.nbytes != size or not room.flags.c_contiguous or not (room.flags.writeable or not size):
+        faults = f"{room.nbytes} bytes"
+        faults += "" if room.flags.c_contiguous else ", not contiguous"
+        faults += "" if room.flags.writeable else ", read-only"
+        raise OptionError(f"{what}; this has {faults}")
     return room.reshape(-1).view(np.uint8).data
+
+
+def _of_buffer(given: Buffer) -> npt.NDArray[Any]:
+    """Anything that has the buffer protocol, as bytes; one of objects as such."""
+    view = memoryview(given)
+    objects = "O" in re.sub(":[^:]*:", "", view.format)  # without the names of fields
+    return np.empty(0, object) if objects else np.frombuffer(view, np.uint8)
+
+
+def _of_torch(given: Any, torch: Any, what: str) -> npt.NDArray[Any]:
+    """A tensor of torch's, of any dtype, as bytes. The buffer protocol it has not."""
+    if given.device.type != "cpu":
+        raise OptionError(f"{what}: a tensor on the processor, not on {given.device}")
+    if given.layout is not torch.strided or not given.is_contiguous() or given.is_conj() or given.is_neg():
+        raise OptionError(f"{what}; this tensor is not contiguous")
+    found: npt.NDArray[Any] = given.detach().reshape(-1).view(torch.uint8).numpy()
+    return found
+
+
+def hold_apart(rooms: Mapping[str, memoryview]) -> None:
+    """Raise ``OptionError`` where two of the buffers for tensors overlap."""
+    placed = sorted(
+        (np.frombuffer(room, np.uint8).ctypes.data, len(room), name) for name, room in rooms.items() if room
+    )
+    for (at, size, one), (begin, _, other) in pairwise(placed):
+        if at + size > begin:
+            raise OptionError(f"the buffers for {one!r} and {other!r} overlap")
 
 
 def float_dtype(name: str) -> np.dtype[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qzf import quant
-from qzf.access.arrays import Layout, as_array, float_dtype, layout, room_of
+from qzf.access.arrays import Layout, as_array, float_dtype, hold_apart, layout, room_of
 from qzf.access.cache import ChunkCache
 from qzf.access.frameworks import Framework, by_name
 from qzf.access.layers import Layer, Named, families, layers_of, main_family
@@ -39,6 +39,7 @@ from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
 from qzf.format.wire import xxh3
 from qzf.parallel import default_threads
 from qzf.quant import GgmlType
+from qzf.transforms.dequant import FLOATS
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -129,11 +130,16 @@ class Container:
         Raises ``NotFoundError``, ``OptionError`` for a range that is not in the file, ``DamageError``.
         """
         source = MemberSource(self._reader, name)
-        size = source.size - offset if size is None else size
+        file = self._reader.source.name
+        if size is None:
+            if not 0 <= offset <= source.size:
+                message = f"offset {offset} is not within the {source.size} bytes of {name!r}"
+                raise OptionError(message, file=file, member=name)
+            size = source.size - offset
         if offset < 0 or size < 0 or offset + size > source.size:
             raise OptionError(
                 f"{size} bytes from {offset} on are not within the {source.size} bytes of {name!r}",
-                file=self._reader.source.name,
+                file=file,
                 member=name,
             )
         room = bytearray(size)
@@ -193,29 +199,41 @@ class Container:
         """Tensors by name, each as ``tensor`` returns it; by default all.
 
         The fastest way to many of them, as all threads share in all their chunks. ``out`` has buffers for
-        some or all of them (writable, contiguous, of exactly the array's size in bytes; numpy arrays will
-        do), which they are decoded to, and which the arrays then are views of: memory that is used again is
-        faster than new memory. What they hold is unspecified if this raises.
+        some or all of them (writable, contiguous, of exactly the array's size in bytes, no two of them
+        overlapping; numpy arrays and tensors of torch's on the processor will do, of any dtype), which they
+        are decoded to, and which the arrays then are views of: memory that is used again is faster than new
+        memory. With frameworks that copy (jax, mlx, torch on other devices) it brings nothing. What the
+        buffers hold is unspecified if this raises.
 
         Raises ``NotFoundError``, ``OptionError`` for a buffer that fits no tensor, ``DamageError``;
         ``OSError`` passes through.
         """
+        if isinstance(names, str | bytes):
+            raise OptionError(f"a list of names is due, not {names!r} alone: load([name])")
+        if out is not None and not isinstance(out, Mapping):
+            raise OptionError(f"out is a dict of buffers by name, not {type(out).__name__}")
         wanted = dict.fromkeys(self.keys() if names is None else names)
         for name in out or ():
             if name not in wanted:
                 raise OptionError(f"there is a buffer for {name!r}, which is not to be loaded")
-        floats, given = float_name(dequantize), {} if out is None else out
-        rooms: dict[str, npt.NDArray[np.uint8]] = {}
-        for name in wanted:
-            size, numbers = self.info(name).extent.size, floats and self._numbers(name)
-            taken = None if numbers else given.get(name)
-            rooms[name] = np.frombuffer(
-                np.empty(size, np.uint8) if taken is None else room_of(name, taken, size), np.uint8
-            )
+        floats = float_name(dequantize)
+        kinds = {name: self._numbers(name) if floats else None for name in wanted}
+        given: dict[str, memoryview] = {}
+        for name, buffer in (out or {}).items():
+            entry = self.info(name)
+            size = math.prod(entry.shape) * FLOATS[floats] if floats and kinds[name] else entry.extent.size
+            given[name] = room_of(name, buffer, size)
+        hold_apart(given)
+        rooms = {
+            name: np.frombuffer(given[name], np.uint8)
+            if name in given and not kind
+            else np.empty(self.info(name).extent.size, np.uint8)
+            for name, kind in kinds.items()
+        }
         self._loader.fill(Want(self._start(self.info(name)), room.data) for name, room in rooms.items())
         found = {}
-        for name in wanted:
-            data, kind = rooms.pop(name), self._numbers(name) if floats else None
+        for name, kind in kinds.items():
+            data = rooms.pop(name)
             if floats and kind:
                 shape = self.info(name).shape
                 array = floats_of(data, kind, shape, floats, self._threads, given.get(name))

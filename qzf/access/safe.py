@@ -104,6 +104,8 @@ class safe_open:  # noqa: N801 - it is called as the class that it stands in for
 
     def get_tensors(self, names: Iterable[str] | None = None) -> dict[str, Any]:
         """All tensors by name, or some, as ``get_tensor`` gives them; faster than one after another."""
+        if isinstance(names, str | bytes):
+            raise TypeError("the names of tensors must be a list of strings, not one string")
         with _theirs_too():
             return _load(self._still(), names)
 
@@ -188,6 +190,7 @@ class SafeSlice:
         return tensor.view(torch.float4_e2m1fn_x2).reshape(self._pairs())
 
     def _of_torch(self, index: Any) -> Any:
+        self.check_dtype()
         shape = self._pairs() if self._is_packed() else self._slice.shape
         if self._is_packed():
             return self.whole()[index]

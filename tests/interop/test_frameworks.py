@@ -78,6 +78,40 @@ def test_torch_shares_the_memory_decoded_to(every: Path) -> None:
             assert not buffer.any()
 
 
+@pytest.mark.parametrize("framework", ["pt", "numpy"])
+def test_tensors_of_torch_are_loaded_to(every: Path, framework: str) -> None:
+    """Of any dtype, also those that numpy has not, and of no axes."""
+    torch = pytest.importorskip("torch")
+    with qzf.open(every, framework="pt") as container:
+        due = container.load()
+    rooms = {
+        name: torch.nn.Parameter(torch.zeros_like(one), requires_grad=False) for name, one in due.items()
+    }
+    with qzf.open(every, framework=framework) as container:
+        found = container.load(out=rooms)
+        for name, one in due.items():
+            assert content(rooms[name]) == content(one) == content(found[name])
+            if framework == "pt" and one.numel():
+                assert found[name].data_ptr() == rooms[name].data_ptr()
+
+
+def test_tensors_of_torch_that_cannot_be_loaded_to(flat: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with qzf.open(flat) as container:
+        name = next(iter(container))
+        size = container.info(name).extent.size
+        conjugate = torch.zeros(size // 8, dtype=torch.complex64).conj()
+        for wrong, fault in (
+            (torch.zeros(size, dtype=torch.uint8, device="meta"), "not on meta"),
+            (torch.zeros(2 * size, dtype=torch.uint8)[::2], "not contiguous"),
+            (torch.zeros(size, dtype=torch.uint8).to_sparse(), "not contiguous"),
+            (conjugate, "not contiguous"),
+            (torch.zeros(size + 1, dtype=torch.uint8), f"{size} bytes; this has {size + 1} bytes"),
+        ):
+            with pytest.raises(OptionError, match=fault):
+                container.load([name], out={name: wrong})
+
+
 def test_torch_copies_a_view_of_the_file(flat: Path) -> None:
     pytest.importorskip("torch")
     with qzf.open(flat) as container:

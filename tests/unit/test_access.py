@@ -327,6 +327,9 @@ def test_members_can_be_read_in_pieces(tmp_path: Path, name: str) -> None:
             assert opened.member_bytes(source.name, offset, size) == whole[offset : offset + size]
         with pytest.raises(OptionError):
             opened.member_bytes(source.name, len(whole), 1)
+        for offset in (10**9, -1):
+            with pytest.raises(OptionError, match=f"offset {offset} is not within the {len(whole)} bytes"):
+                opened.member_bytes(source.name, offset)
         with pytest.raises(NotFoundError):
             opened.member_bytes("other")
 
@@ -384,12 +387,67 @@ def test_buffers_that_do_not_fit(smollm2: Path) -> None:
             bytearray(size - 1),
             bytes(size),
             np.empty(2 * size, np.uint8)[::2],
+            memoryview(np.empty(-(-size // 8), object)),  # type: ignore[arg-type]  # a buffer all the same
+            np.empty(-(-size // 16), [("O", "u8"), ("x", object)]),
+            size,
         ]
         frozen = array.copy()
         frozen.flags.writeable = False
         for buffer in (*bad, frozen, memoryview(bytearray(2 * size))[::2], "text"):
             with pytest.raises(OptionError, match=f"{size} bytes"):
                 container.load([name], out={name: buffer})
+        with pytest.raises(OptionError, match="a dict of buffers"):
+            container.load([name], out=[bytearray(size)])  # type: ignore[arg-type]
+
+
+def test_buffers_that_overlap(mixed: Path) -> None:
+    with qzf.open(mixed) as container:
+        one, other = list(container)[:2]
+        sizes = [container.info(name).extent.size for name in (one, other)]
+        memory = bytearray(sum(sizes))
+        first, second = memoryview(memory)[: sizes[0]], memoryview(memory)[sizes[0] :]
+        container.load([one, other], out={one: first, other: second})
+        assert first == container.tensor(one).tobytes() and second == container.tensor(other).tobytes()
+        for buffers in (
+            {one: first, other: memoryview(memory)[sizes[0] - 1 : -1]},
+            {one: memoryview(memory)[1 : sizes[0] + 1], other: second},
+        ):
+            with pytest.raises(OptionError, match="overlap"):
+                container.load([one, other], out=buffers)
+
+
+def test_names_are_no_string(smollm2: Path) -> None:
+    with qzf.open(smollm2) as container:
+        for wrong in (next(iter(container)), "", b"a"):
+            with pytest.raises(OptionError, match="a list of names"):
+                container.load(wrong)  # type: ignore[arg-type]
+    with qzf.safe_open(smollm2, "numpy") as file, pytest.raises(TypeError):
+        file.get_tensors(file.keys()[0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "size"),
+    [("F4", [3, 4], 8), ("F4", [], 1), ("F6_E2M3", [2, 4], 5), ("F6_E3M2", [4], 4), ("F4", [1 << 40, 0], 4)],
+)
+@pytest.mark.parametrize("framework", ["numpy", "pt"])
+def test_packed_shapes_that_do_not_fit_the_bytes(
+    dtype: str, shape: list[int], size: int, framework: str, tmp_path: Path
+) -> None:
+    if framework == "pt":
+        pytest.importorskip("torch")
+    builder = Builder()
+    builder.member("m", [Tensor("t", dtype, shape, size, [stored(bytes(size))])], "safetensors")
+    (tmp_path / "m.qzf").write_bytes(seal(builder.parts()))
+    with qzf.open(tmp_path / "m.qzf") as container, pytest.raises(FormatError, match="do not fit"):
+        container.tensor("t")
+    with qzf.safe_open(tmp_path / "m.qzf", framework) as file, pytest.raises(FormatError, match="do not fit"):
+        file.get_slice("t")[...]
+
+
+def test_packed_shapes_that_fit() -> None:
+    builder = Builder()
+    builder.member("m", [Tensor("t", "F6_E2M3", [2, 4], 3, [stored(bytes(6))])], "safetensors")
+    assert _open(builder).tensor("t").shape == (2, 3)
 
 
 def test_load_says_where_the_damage_is(smollm2: Path) -> None:
