@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
-from qzf import quant
 from qzf.access.arrays import Layout, as_array, float_dtype, hold_apart, layout, room_of
 from qzf.access.cache import ChunkCache
 from qzf.access.frameworks import Framework, by_name
 from qzf.access.layers import Layer, Named, families, layers_of, main_family
 from qzf.access.loading import Loader, Want
-from qzf.access.numbers import DEQUANTIZABLE, FLOAT_TYPES, float_name, floats_of
-from qzf.access.slices import Axis, Index, TensorSlice, axes_of, read_axes
+from qzf.access.numbers import float_name, floats_of, numbers_of, read_floats
+from qzf.access.slices import Index, TensorSlice, axes_of, read_axes
 from qzf.access.stream import (
     DEFAULT_WINDOW,
     Part,
@@ -35,7 +34,7 @@ from qzf.adapters import read_metadata
 from qzf.container.catalog import MemberEntry, TensorEntry
 from qzf.container.member import MemberSource
 from qzf.container.reader import ContainerReader, located
-from qzf.errors import ChecksumError, FormatError, NotFoundError, OptionError
+from qzf.errors import ChecksumError, NotFoundError, OptionError
 from qzf.format.wire import xxh3
 from qzf.parallel import default_threads
 from qzf.quant import GgmlType
@@ -173,9 +172,9 @@ class Container:
         each is held against its XXH3. With ``copy=False`` a tensor that is stored uncompressed in one chunk
         is a read-only view of the file, with no copy made.
 
-        With ``dequantize`` (True for "float32", "float16", "bfloat16") tensors of a GGUF file that are
-        quantized or floats come as such floats, of their shape in weights, bit for bit as the gguf package
-        makes them. Integers, and tensors of other files, come as they are.
+        With ``dequantize`` (True for "float32", "float16", "bfloat16", or "f32", "f16", "bf16") tensors of a
+        GGUF file that are quantized or floats come as such floats, of their shape in weights, bit for bit as
+        the gguf package makes them. Integers, and tensors of other files, come as they are.
 
         Raises ``NotFoundError``, ``OptionError`` for a type that cannot be dequantized, ``DamageError``;
         ``OSError`` passes through.
@@ -250,39 +249,23 @@ class Container:
         """
         entry, spec, floats = self.info(name), self._layout(name), float_name(dequantize)
         start, kind = self._start(entry), self._numbers(name) if floats else None
-        if floats and kind:
-            rows = spec._replace(dtype=np.dtype(np.uint8), shape=(*entry.shape[:-1], entry.row_size))
 
         def read(index: Index) -> Any:
-            if not floats or not kind:
+            if floats and kind:
+                axes = axes_of(entry.shape, index, name)
+                part = read_floats(self._loader, start, entry, kind, axes, floats, self._threads)
+            else:
                 part = read_axes(self._loader, start, spec, axes_of(spec.shape, index, name))
-                return self._framework.wrap(part)
-            *outer, last = axes_of(entry.shape, index, name)
-            raw = read_axes(self._loader, start, rows, [*outer, Axis(range(entry.row_size), False)])
-            data = np.ascontiguousarray(raw).view(np.ndarray).reshape(-1)
-            shape = (*raw.shape[:-1], entry.shape[-1])
-            part = floats_of(data, kind, shape, floats, self._threads)
-            return self._framework.wrap(part[..., last.pick])
+            return self._framework.wrap(part[()])  # one number is a scalar, as for numpy
 
         return TensorSlice(entry.shape if kind else spec.shape, entry.dtype, read)
 
     def _numbers(self, name: str) -> GgmlType | None:
-        """The GGML type of a tensor that ``dequantize`` makes floats of, None for others.
-
-        Raises ``OptionError`` for a tensor of blocks that cannot be.
-        """
-        entry, spec = self.info(name), self._layout(name)
-        if self.members[entry.member].kind != "gguf" or not (spec.raw or entry.dtype in FLOAT_TYPES):
-            return None
-        kind = quant.BY_NAME.get(entry.dtype)
-        if kind is None or entry.dtype not in DEQUANTIZABLE:
-            raise OptionError(f"{entry.dtype} cannot be dequantized", tensor=name)
-        whole = math.prod(entry.shape) * kind.size == entry.extent.size * kind.block
-        if not entry.shape or not whole or entry.row_size * math.prod(entry.shape[:-1]) != entry.extent.size:
-            raise FormatError(
-                "dtype, shape and size do not fit", file=self._reader.source.name, tensor=entry.name
-            )
-        return kind
+        """The GGML type of a tensor that ``dequantize`` makes floats of, None for others."""
+        entry = self.info(name)
+        return numbers_of(
+            entry, self._layout(name), self.members[entry.member].kind, self._reader.source.name
+        )
 
     def layers(self, family: str | None = None) -> list[Layer]:
         """Tensors grouped by layer (block), in the order in which a model uses them.

@@ -16,7 +16,7 @@ from qzf.access.loading import Loader, Want
 from qzf.errors import OptionError
 from qzf.limits import KIB
 
-__all__ = ["Axis", "Index", "TensorSlice", "axes_of", "read_axes"]
+__all__ = ["Axis", "Index", "TensorSlice", "axes_of", "covering", "read_axes"]
 
 #: One element of an index, as for numpy arrays.
 Item = int | slice | EllipsisType
@@ -118,7 +118,7 @@ def read_axes(loader: Loader, start: int, spec: Layout, axes: Sequence[Axis]) ->
     if kept and kept[-1].step != 1 and (abs(kept[-1].step) * slab <= _GAP or kept[-1].step == -1):
         # A step that leaves little out: what lies between is decoded too, and left out by numpy.
         pick[depth - 1] = slice(None, None, kept[-1].step)
-        kept[-1] = _covering(kept[-1])
+        kept[-1] = covering(kept[-1])
     read = tuple(len(taken) for taken in kept) + spec.shape[depth:]
     data = np.empty(prod(read) * width, np.uint8)
     loader.fill(_wants(start, kept, spec.shape, slab, data.data))
@@ -137,7 +137,7 @@ def _depth(axes: Sequence[Axis], shape: tuple[int, ...], width: int) -> int:
     return len(axes)
 
 
-def _covering(taken: range) -> range:
+def covering(taken: range) -> range:
     """All from the lowest to the highest that is taken."""
     if not taken:
         return taken

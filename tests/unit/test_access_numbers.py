@@ -99,11 +99,47 @@ def test_raw_arrays_as_numbers(smollm2: Path) -> None:
         (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "dtype": "float64"}),
         (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "out": bytearray(9)}),
         (np.zeros((1, 292), np.uint8), {"type": "Q8_K"}),
+        (np.zeros((2, 18), np.uint8), {"type": 2}),
+        (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "dtype": False}),
     ],
 )
 def test_what_cannot_be_dequantized(array: npt.NDArray[Any], options: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         qzf.dequantize(array, **options)
+
+
+def test_names_of_types_and_dtypes(smollm2: Path) -> None:
+    blocks = np.arange(36, dtype=np.uint8).reshape(2, 18)
+    assert _same(qzf.dequantize(blocks, "bf16", type="q4_0"), qzf.dequantize(blocks, "bfloat16", type="Q4_0"))
+    with pytest.raises(OptionError, match="there is no GGML type 'Q4'"):
+        qzf.dequantize(blocks, type="Q4")
+    with qzf.open(smollm2) as container:
+        name = next(iter(container))
+        for short, long in (("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16")):
+            assert _same(container.tensor(name, dequantize=short), container.tensor(name, dequantize=long))
+        wrong: list[Any] = [["float32"], None, 1, 0, np.float16, "F32 ", ""]
+        for dequantize in wrong:
+            with pytest.raises(OptionError, match="dequantize is True"):
+                container.tensor(name, dequantize=dequantize)
+
+
+def test_floats_are_not_written_over_their_blocks() -> None:
+    memory = np.zeros(18 * 4 + 32 * 4 * 4, np.uint8)
+    blocks = memory[-18 * 4 :].reshape(4, 18)
+    qzf.dequantize(blocks, type="Q4_0", out=memory[: 32 * 4 * 4])
+    with pytest.raises(OptionError, match="overlaps"):
+        qzf.dequantize(blocks, type="Q4_0", out=memory[1 : 32 * 4 * 4 + 1])
+
+
+def test_buffers_are_looked_at_before_anything_is_decoded(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with qzf.open(smollm2) as container:
+        name = list(container)[-1]
+        size = container.tensor(name, dequantize=True).nbytes
+        monkeypatch.setattr(container.reader, "read_chunk", None)
+        with pytest.raises(OptionError, match=f"'{name}' needs .* {size} bytes; this has 10 bytes"):
+            container.load(dequantize=True, out={name: bytearray(10)})
 
 
 def test_to_buffers(smollm2: Path) -> None:
@@ -118,7 +154,7 @@ def test_to_buffers(smollm2: Path) -> None:
 
 
 def test_shapes_that_do_not_fit_the_blocks() -> None:
-    for shape, row in (([64], 18), ([2, 32], 12), ([2, 16], 18), ([], 36)):
+    for shape, row in (([64], 18), ([2, 32], 12), ([2, 16], 18), ([], 36), ([4, 16], 9)):
         builder = Builder()
         builder.member("m", [Tensor("t", "Q4_0", shape, row, [stored(bytes(36))])], "gguf")
         with qzf.open(seal(builder.parts())) as container:
