@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,20 @@ def test_no_chunk_is_decoded_twice(
         count = container.info(name).chunk_count
     assert np.array_equal(part, ARRAYS[name][index])
     assert count > 2 and set(decoded.values()) == {1} and len(decoded) <= count
+
+
+@pytest.mark.parametrize("index", [np.s_[:, :100], np.s_[:, 7], np.s_[::50]])
+def test_a_part_of_little_takes_little_memory(path: Path, index: Any) -> None:
+    with qzf.open(path, threads=1) as container:
+        part = container.get_slice("rows")
+        part[:1]  # working memory and tables
+        tracemalloc.start()
+        try:
+            part[index]
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < ARRAYS["rows"].nbytes // 4
 
 
 def test_a_huge_axis_of_nothing_is_not_walked(tmp_path: Path) -> None:
