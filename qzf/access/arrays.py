@@ -129,12 +129,12 @@ def as_array(
     return raw
 
 
-def room_of(name: str, given: Room, size: int) -> memoryview:
-    """A caller's buffer, for what is called ``name``, as ``size`` bytes to be written.
+def room_of(name: str, given: Room, size: int | None) -> memoryview:
+    """A caller's buffer, for what is called ``name``, as ``size`` bytes to be written (None: any number).
 
     Raises ``OptionError`` for what is no such buffer.
     """
-    what = f"{name!r} needs a writable, contiguous buffer of {size} bytes"
+    what = f"{name!r} needs a writable, contiguous buffer" + ("" if size is None else f" of {size} bytes")
     torch = sys.modules.get("torch")  # who has a tensor of its has imported it
     try:
         if torch is not None and isinstance(given, torch.Tensor):
@@ -147,7 +147,8 @@ def room_of(name: str, given: Room, size: int) -> memoryview:
         raise OptionError(f"{what}, not {type(given).__name__}") from None
     if room.dtype.hasobject:
         raise OptionError(f"{what}, not one of Python objects")
-    if room.nbytes != size or not room.flags.c_contiguous or not (room.flags.writeable or not size):
+    fits = room.nbytes == size or size is None
+    if not fits or not room.flags.c_contiguous or not (room.flags.writeable or not room.nbytes):
         faults = f"{room.nbytes} bytes"
         faults += "" if room.flags.c_contiguous else ", not contiguous"
         faults += "" if room.flags.writeable else ", read-only"

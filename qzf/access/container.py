@@ -41,8 +41,6 @@ from qzf.quant import GgmlType
 from qzf.transforms.dequant import FLOATS
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from qzf.access.arrays import Room
 
 __all__ = ["Container"]
@@ -306,7 +304,7 @@ class Container:
         order: Iterable[Layer | int | str] | None = None,
         *,
         window_bytes: int = DEFAULT_WINDOW,
-        out: Iterable[Buffer] | None = None,
+        out: Iterable[Room] | None = None,
         dequantize: bool | str = False,
     ) -> Generator[Part]:
         """Layers one after another, while threads read and decode the next ones; memory is bounded.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qzf.access.arrays import Layout, as_array, room_of
+from qzf.access.arrays import Layout, as_array, hold_apart, room_of
 from qzf.access.frameworks import Framework
 from qzf.access.layers import Layer
 from qzf.access.loading import Job, Loader, Want
@@ -27,7 +27,7 @@ from qzf.scratch import scratch
 from qzf.transforms.dequant import dequantize
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from qzf.access.arrays import Room
 
 __all__ = [
     "DEFAULT_WINDOW",
@@ -117,21 +117,13 @@ class _Floats(NamedTuple):
             dequantize(self.kind.name, blocks, self.room, self.name)
 
 
-def rooms_of(out: Iterable[Buffer]) -> list[npt.NDArray[np.uint8]]:
+def rooms_of(out: Iterable[Room]) -> list[npt.NDArray[np.uint8]]:
     """The caller's buffers as bytes. Raises ``OptionError`` for fewer than two, or two that overlap."""
-    rooms = []
-    for buffer in out:
-        try:
-            size = buffer.nbytes if isinstance(buffer, np.ndarray) else memoryview(buffer).nbytes
-        except (TypeError, ValueError, BufferError):
-            raise OptionError(f"out has buffers of bytes, not {type(buffer).__name__}") from None
-        rooms.append(np.frombuffer(room_of("out", buffer, size), np.uint8))
+    rooms = {f"out[{turn}]": room_of(f"out[{turn}]", buffer, None) for turn, buffer in enumerate(out)}
     if len(rooms) < 2:
         raise OptionError("streaming needs two buffers or more: one in use, one on its way")
-    by_place = sorted(rooms, key=lambda room: int(room.ctypes.data))
-    if any(one.ctypes.data + len(one) > other.ctypes.data for one, other in pairwise(by_place)):
-        raise OptionError("two buffers of out are the same memory")
-    return rooms
+    hold_apart(rooms)
+    return [np.frombuffer(room, np.uint8) for room in rooms.values()]
 
 
 def window_limit(window_bytes: int) -> int:

@@ -134,9 +134,9 @@ def test_buffers_of_the_caller(path: Path, kind: Any) -> None:
     [
         ({"out": [bytearray(99)]}, "two buffers"),
         ({"out": iter([])}, "two buffers"),
-        ({"out": [SAME, SAME]}, "same memory"),
-        ({"out": [np.frombuffer(SAME, np.uint8)[:9000], np.frombuffer(SAME, np.uint8)[8999:]]}, "same mem"),
-        ({"out": [3, 4]}, "buffers of bytes"),
+        ({"out": [SAME, SAME]}, "overlap"),
+        ({"out": [np.frombuffer(SAME, np.uint8)[:9000], np.frombuffer(SAME, np.uint8)[8999:]]}, "overlap"),
+        ({"out": [3, 4]}, "needs a writable"),
         ({"order": "h.0"}, "not one text"),
         ({"window_bytes": True}, "number of bytes"),
         ({"out": [bytes(20 * KIB), bytes(20 * KIB)]}, "writable"),
