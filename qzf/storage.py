@@ -9,6 +9,7 @@ process with SIGBUS, which is why everything that parses or packs a file reads i
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
 import re
@@ -311,17 +312,7 @@ class FileSource(SourceBase):
                 mapped.close()
 
     def _fill(self, offset: int, buffer: memoryview) -> None:
-        descriptor = self._open_descriptor()
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(descriptor, [buffer[done : done + _MAX_CALL]], offset + done)
-            if count == 0:
-                raise SourceChangedError(
-                    f"the file has become shorter than the {self.size} bytes it had when it was opened",
-                    file=self.name,
-                    offset=offset + done,
-                )
-            done += count
+        _fill_from(self, self._open_descriptor(), offset, buffer)
 
     def _open_descriptor(self) -> int:
         if self._descriptor < 0:
@@ -390,8 +381,10 @@ class JoinedSource(SourceBase):
 class ObjectSource(SourceBase):
     """A binary file object that can seek; its position is the source's from now on.
 
-    Reads from several threads take turns. Closing the source leaves the object open. Raises ``OptionError``
-    for an object that does not read bytes or cannot seek.
+    What ``open(path, "rb")`` returns is read by its descriptor at offsets, from threads and processes at the
+    same time. Reads of other objects take turns, and are an ``OptionError`` in another process than that
+    which made the source: both would move the one position of the file. Closing the source leaves the object
+    open. Raises ``OptionError`` for an object that does not read bytes or cannot seek.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -406,8 +399,21 @@ class ObjectSource(SourceBase):
         name = getattr(file, "name", None)
         super().__init__(name if isinstance(name, str) else f"<{type(file).__name__}>", size)
         self._file, self._lock = file, ForkSafeLock()
+        self._positional = _is_plain(file)
+        #: Memory is the process's own after a fork.
+        self._process = None if type(file) is io.BytesIO else os.getpid()
 
     def _fill(self, offset: int, buffer: memoryview) -> None:
+        if getattr(self._file, "closed", False):
+            raise OptionError("the file object is closed", file=self.name)
+        if self._positional:
+            _fill_from(self, self._file.fileno(), offset, buffer)
+            return
+        if self._process not in (None, os.getpid()):
+            raise OptionError(
+                "the file object shares its position with another process: open it in each process",
+                file=self.name,
+            )
         with self._lock:
             self._file.seek(offset)
             done = 0
@@ -443,6 +449,26 @@ def open_source(src: StrPath, storage_options: dict[str, Any] | None = None) -> 
     if storage_options:
         raise OptionError("storage_options are for URLs", file=os.fspath(src))
     return FileSource(src)
+
+
+def _is_plain(file: object) -> bool:
+    """Whether a file object is no more than a regular file that is open for reading."""
+    raw = file.raw if type(file) is io.BufferedReader else file
+    return type(raw) is io.FileIO and stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+
+
+def _fill_from(source: SourceBase, descriptor: int, offset: int, buffer: memoryview) -> None:
+    """Fill ``buffer`` from ``offset`` on of the file that ``source`` reads; its position stays."""
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(descriptor, [buffer[done : done + _MAX_CALL]], offset + done)
+        if count == 0:
+            raise SourceChangedError(
+                f"the file has become shorter than the {source.size} bytes it had when it was opened",
+                file=source.name,
+                offset=offset + done,
+            )
+        done += count
 
 
 def _identity(status: os.stat_result) -> FileIdentity:

@@ -277,16 +277,26 @@ def test_a_cache_of_no_size(path: Path, wrong: Any) -> None:
 # --- what a container can be opened from ----------------------------------------------------------
 
 
-def test_bytes_and_file_objects(path: Path) -> None:
+def test_bytes_and_file_objects(path: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
+    path = tmp_path / "m.qzf"
+    path.write_bytes(data)
     with path.open("rb") as file:
         for src in (data, bytearray(data), memoryview(data), io.BytesIO(data), file):
             with qzf.open(src) as container:
                 assert np.array_equal(container.tensor("wide"), ARRAYS["wide"])
         assert not file.closed
-        with qzf.open(file) as container, pytest.raises(SourceChangedError, match="shorter"):
-            file.seek = lambda *_: 0  # type: ignore[method-assign]
-            file.read = lambda *_: b""  # type: ignore[method-assign]
+        with qzf.open(file) as container:
+            os.truncate(path, 64)
+            with pytest.raises(SourceChangedError, match="shorter"):
+                container.tensor("wide")
+    memory = io.BytesIO(data)
+    with qzf.open(memory) as container:
+        memory.truncate(64)
+        with pytest.raises(SourceChangedError, match="shorter"):
+            container.tensor("wide")
+        memory.close()
+        with pytest.raises(OptionError, match="the file object is closed"):
             container.tensor("wide")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from qzf.errors import OptionError, SourceChangedError, SourceError
-from qzf.storage import ByteSource, FileSource, JoinedSource, MemorySource, SourceBase
+from qzf.storage import ByteSource, FileSource, JoinedSource, MemorySource, ObjectSource, SourceBase
 
 DATA = bytes(range(256)) * 40
 
@@ -222,3 +224,77 @@ def test_a_range_is_announced_in_parts(tmp_path: Path, monkeypatch: pytest.Monke
         assert all(one + size == other for (one, size), (other, _) in pairwise(told))
         assert sum(told[-1]) == 601_000
         assert max(size for _, size in told) <= 128 << 10
+
+
+_FORKED_READERS = """
+import io, os, sys, warnings
+from qzf.errors import OptionError
+from qzf.storage import ObjectSource
+warnings.simplefilter("ignore")
+path, how = sys.argv[1:]
+data = open(path, "rb").read()
+files = {
+    "plain": lambda: open(path, "rb"),
+    "unbuffered": lambda: open(path, "rb", buffering=0),
+    "update": lambda: open(path, "r+b"),
+    "memory": lambda: io.BytesIO(data),
+}
+file = files[how]()
+source = ObjectSource(file)
+
+def good():
+    for round in range(400):
+        at = round * 7919 % (len(data) - 5000)
+        if source.read(at, 5000) != data[at : at + 5000]:
+            return 1
+    return 0
+
+children = []
+for _ in range(4):
+    child = os.fork()
+    if not child:
+        try:
+            code = good()
+        except OptionError as error:
+            code = 2 if "open it in each process" in str(error) else 3
+        os._exit(code)
+    children.append(child)
+codes = [good(), *(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)]
+print(*codes)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    ("how", "codes"),
+    [
+        ("plain", "0 0 0 0 0"),
+        ("unbuffered", "0 0 0 0 0"),
+        ("memory", "0 0 0 0 0"),
+        ("update", "0 2 2 2 2"),
+    ],
+)
+def test_file_objects_after_a_fork(how: str, codes: str, tmp_path: Path) -> None:
+    """Processes share the position of a file, and no lock."""
+    path = tmp_path / "data"
+    path.write_bytes(os.urandom(1 << 20))
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKED_READERS, path, how],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == codes.split()
+
+
+def test_a_file_object_keeps_the_position_that_its_owner_gives_it(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(bytes(range(256)))
+    with path.open("rb") as file:
+        source = ObjectSource(file)
+        file.seek(17)
+        assert source.read(100, 3) == bytes((100, 101, 102))
+        assert file.read(2) == bytes((17, 18))
+    with pytest.raises(OptionError, match="the file object is closed"):
+        source.read(0, 1)
