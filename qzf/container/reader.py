@@ -158,7 +158,7 @@ class ContainerReader:
         try:
             with scratch(RECORD_HEADER_SIZE + entry.stored_size) as record:
                 (span or self.source).readinto(entry.offset, record)
-                if not self.recovered and parse_record_header(record) != self._header_of(chunk, entry):
+                if not self.recovered and _parsed(record) != self._header_of(chunk, entry):
                     raise ChecksumError("the record's header and the index disagree")
                 if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
                     raise ChecksumError("the record does not match its SHA-256 in the index")
@@ -171,7 +171,7 @@ class ContainerReader:
 
     def _doubt(self, error: QzfError) -> None:
         """Look whether what seems to be damage in a remote container is that it is another one by now."""
-        if self.source.remote and isinstance(error, DamageError):
+        if self.source.remote and isinstance(error, DamageError | FormatError):
             self.source.check_unchanged()
             error.message += "; the remote object may have changed since it was opened"
 
@@ -208,7 +208,7 @@ class ContainerReader:
         """Decode a table or manifest record and hold it against its checksums."""
         entry = self.index.sections[position]
         if not self.recovered:
-            self._check_section_header(entry, parse_record_header(record))
+            self._check_section_header(entry, _parsed(record))
         if self.authenticated and hashlib.sha256(record).digest() != entry.digest:
             raise ChecksumError("the record does not match its SHA-256 in the index")
         body = record[RECORD_HEADER_SIZE:]
@@ -316,6 +316,14 @@ class ContainerReader:
                     found = table
                 self._tables[table_id] = (offset, table)
         return found
+
+
+def _parsed(record: memoryview) -> RecordHeader:
+    """The header of a record that the index leads to: where there is none, the record is damaged."""
+    try:
+        return parse_record_header(record)
+    except FormatError as error:
+        raise ChecksumError(f"the record's header is damaged: {error.message}") from None
 
 
 def _read_tail(source: ByteSource) -> tuple[Trailer, memoryview]:

@@ -98,6 +98,20 @@ def test_each_chunk_is_held_against_its_checksum() -> None:
     assert (error.file, error.chunk, error.member, error.offset) == ("<memory>", 7, "0-big.bin", at - 64)
 
 
+@pytest.mark.parametrize("byte", [0, 8, 60])
+def test_a_chunk_without_a_record_header_is_damaged(byte: int) -> None:
+    """The index leads to it: the container's structure is whole, and the chunk is not."""
+    data = bytearray(seal(_large().parts()))
+    reader = ContainerReader(MemorySource(bytes(data)))
+    at = reader.index.chunks[3].offset
+    data[at + byte] ^= 1
+    reader = ContainerReader(MemorySource(bytes(data)))
+    with pytest.raises(ChecksumError, match=r"record header|record's header") as caught:
+        reader.read_chunk(3)
+    assert (caught.value.chunk, caught.value.offset) == (3, at)
+    reader.read_chunk(4)
+
+
 def test_a_trusted_digest_finds_a_record_forged_with_all_xxh3_right() -> None:
     """The index is the writer's, one record is another's of the same size and XXH3 as far as it says."""
     parts = _large().parts()

@@ -129,6 +129,23 @@ def test_an_object_of_a_file_system_that_was_replaced(files: Any, modeled: Path)
             container.tensor("blk.1.q8_0")
 
 
+@pytest.mark.parametrize("what", ["record", "chunk header", "table header"])
+def test_a_replaced_object_that_does_not_even_parse(what: str, files: Any, modeled: Path) -> None:
+    """Of the new object nothing may be where the old one had it: that is no fault of its format."""
+    with qzf.open("memory://a.qzf") as container:
+        chunk = int(container.chunks["offset"][container.info(NAME).first_chunk])
+        tables = [entry.offset for entry in container.reader.index.sections if entry.kind == 2]
+        data = bytearray(modeled.read_bytes())
+        places = {"record": [chunk + 64], "chunk header": [chunk], "table header": tables}[what]
+        for at in places:
+            data[at : at + 4] = b"none"
+        files.pipe("/a.qzf", bytes(data))
+        with pytest.raises(SourceChangedError) as caught:
+            container.tensor(NAME)
+        assert caught.value.tensor == NAME
+        assert caught.value.__context__ is not None
+
+
 def test_plain_file_systems_do_not_read_ahead(monkeypatch: pytest.MonkeyPatch, files: Any) -> None:
     from fsspec.spec import AbstractFileSystem
 
