@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import weakref
@@ -11,7 +12,7 @@ from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from qzf.errors import OptionError
 
-__all__ = ["Crew", "ForkSafeLock", "Progress", "default_threads", "ordered_map"]
+__all__ = ["Crew", "ForkSafeLock", "Progress", "default_threads", "ordered_map", "whole_number"]
 
 #: Called from the calling thread with (input bytes done, input bytes in all, output bytes so far).
 Progress = Callable[[int, int, int], None]
@@ -27,9 +28,20 @@ def default_threads(threads: int | None) -> int:
     """``threads``, or the number of processors this process may use; raises ``OptionError`` out of range."""
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not isinstance(threads, int) or not 1 <= threads <= _MAX_THREADS:
+    count = whole_number(threads)
+    if count is None or not 1 <= count <= _MAX_THREADS:
         raise OptionError(f"the number of threads must be from 1 to {_MAX_THREADS}, not {threads!r}")
-    return threads
+    return count
+
+
+def whole_number(value: object) -> int | None:
+    """``value`` as an int, if it is an integer of any kind (numpy's are, a bool is none)."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # that is what is tried
+    except TypeError:
+        return None
 
 
 def ordered_map(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Generator[_R]:
@@ -78,6 +90,7 @@ class Crew(Generic[_T, _R]):
         self._tasks: deque[tuple[int, _T]] = deque()
         self._outcomes: dict[int, _Outcome[_R]] = {}
         self._over = False
+        self._process = os.getpid()
         lock = threading.Lock()
         self._added, self._done = threading.Condition(lock), threading.Condition(lock)
 
@@ -132,8 +145,13 @@ class Crew(Generic[_T, _R]):
             self._done.notify()
 
     def dismiss(self) -> None:
-        """Begin nothing more, and wait for what has begun."""
+        """Begin nothing more, and wait for what has begun.
+
+        In a child process there are no helpers, and one may have held the lock when it was forked.
+        """
         self._over = True
+        if self._process != os.getpid():
+            return
         with self._added:
             self._tasks.clear()
             self._added.notify_all()

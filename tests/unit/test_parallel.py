@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
-from qzf.parallel import ordered_map
+from qzf.errors import OptionError
+from qzf.parallel import default_threads, ordered_map
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +155,42 @@ def test_a_failure_keeps_nothing_alive() -> None:
         assert kept() is None
     finally:
         gc.enable()
+
+
+_FORKED_CREW = """
+import os, signal, warnings
+from qzf.parallel import Crew
+warnings.simplefilter("ignore")
+crew = Crew(lambda item: item, 2)
+crew.add(0, 0)
+crew.add(1, 1)
+with crew._added:
+    child = os.fork()
+    if not child:
+        signal.alarm(5)
+        crew.dismiss()
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), crew.result(0), crew.result(1))
+crew.dismiss()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_crew_is_left_alone_in_a_child_process() -> None:
+    """Its lock may have been held by a thread that the child does not have."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKED_CREW], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["7", "0", "1"]
+
+
+@pytest.mark.parametrize("given", [3, np.int64(3), np.uint8(3)])
+def test_numbers_of_threads(given: int) -> None:
+    assert default_threads(given) == 3
+    assert type(default_threads(given)) is int
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 257, True, np.bool_(True), 2.0, "2", np.float64(2)])
+def test_what_is_no_number_of_threads(wrong: int) -> None:
+    with pytest.raises(OptionError, match="the number of threads must be from 1 to 256"):
+        default_threads(wrong)
