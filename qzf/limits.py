@@ -36,6 +36,11 @@ MAX_MODELS_KEPT: Final = 128
 MAX_STREAMS: Final = 64
 #: A member's size: the format's offsets are below 2**63.
 MAX_MEMBER: Final = (1 << 63) - 1
+#: Dimensions of a tensor: twice as many as numpy and torch make arrays of.
+MAX_DIMS: Final = 64
+#: Product of a tensor's dimensions, zeros left out: with elements of 8 bytes a size below 2**63, also where a
+#: zero makes the tensor empty, for array libraries multiply the others.
+MAX_ELEMENTS: Final = (1 << 60) - 1
 #: Member path: what Linux accepts for a path and for one of its components.
 MAX_PATH: Final = 4096
 MAX_PATH_COMPONENT: Final = 255

@@ -335,7 +335,7 @@ def describe_member(item: Json, tensors: list[Json]) -> Json:
 def describe_tensor(item: Json) -> Json:
     """What both catalog and manifest say of a tensor."""
     name, dtype, shape = get(item, "name", str), get(item, "dtype", str), get_all(item, "shape", int)
-    fits = len(shape) <= 64 and all(0 <= n < 1 << 63 for n in shape) and math.prod(shape) < 1 << 63
+    fits = len(shape) <= 64 and min(shape, default=0) >= 0 and math.prod(n for n in shape if n) < 1 << 60
     must(fits, "3", f"tensor {name!r} has a shape beyond the limits")
     sizes = {key: number(item, key) for key in ("offset", "size", "row_size")}
     return {"name": name, "dtype": dtype, "shape": shape} | sizes

@@ -185,7 +185,8 @@ def _shape(cursor: Cursor, name: str) -> tuple[int, ...]:
     ne = struct.unpack(f"<{dims}Q", cursor.take(8 * dims, "a tensor's dimensions"))
     # Zero dimensions are left out of the product: gguf.cpp lets any tensor without elements pass, but
     # shapes such as (0, 2**62, 2**62) fit no array library.
-    if math.prod(size for size in ne if size) >= INT64_MAX:
+    product = math.prod(size for size in ne if size)
+    if product >= INT64_MAX or (0 in ne and product > limits.MAX_ELEMENTS):
         raise cursor.error(f"the product of the dimensions {ne} overflows", offset=start, tensor=name)
     return ne
 

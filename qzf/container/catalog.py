@@ -10,7 +10,14 @@ from typing import Any, Final, NamedTuple
 
 from qzf.container.names import check_names
 from qzf.errors import FormatError
-from qzf.limits import MAX_CATALOG, MAX_CATALOG_VALUES, MAX_MEMBER, MAX_METADATA_DEPTH
+from qzf.limits import (
+    MAX_CATALOG,
+    MAX_CATALOG_VALUES,
+    MAX_DIMS,
+    MAX_ELEMENTS,
+    MAX_MEMBER,
+    MAX_METADATA_DEPTH,
+)
 from qzf.model import Extent, MemberSpec, PipelineSpec, TensorSpec
 
 __all__ = [
@@ -270,8 +277,8 @@ def _shape(entry: Mapping[str, Any]) -> tuple[int, ...]:
     value = entry.get("shape")
     if not isinstance(value, list) or not all(type(n) is int and 0 <= n <= MAX_MEMBER for n in value):
         raise FormatError("catalog key 'shape' is no list of integers from 0 to 2^63 - 1")
-    if len(value) > 64 or math.prod(value) > MAX_MEMBER:
-        raise FormatError("a shape has more than 64 dimensions or 2^63 - 1 elements")
+    if len(value) > MAX_DIMS or math.prod(n for n in value if n) > MAX_ELEMENTS:
+        raise FormatError(f"a shape has more than {MAX_DIMS} dimensions, or their product is 2^60 or more")
     return tuple(value)
 
 

@@ -144,6 +144,11 @@ CASES = {
         "overflows",
         DIMS,
     ),
+    "empty but overflowing in bytes": (
+        gguf_file(tensors=[GgufTensor("t", (0, 1 << 60), data=b"")]),
+        "overflows",
+        DIMS,
+    ),
     "bytes overflow": (
         gguf_file(tensors=[GgufTensor("t", (1 << 61,), F32, data=b"")]),
         "the size in bytes, 9223372036854775808, overflows",

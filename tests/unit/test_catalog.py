@@ -224,3 +224,21 @@ def test_json_that_nobody_reads_is_held_against_the_rules_too(text: str) -> None
 def test_json_at_the_edges_is_valid(value: str) -> None:
     data = json.dumps(json.loads(dump_catalog(CATALOG)))[:-1] + f', "later": {value}}}'
     assert parse_catalog(data.encode()) == CATALOG
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (0,), ((1 << 60) - 1, 0), (0, 1 << 30, (1 << 30) - 1), (1,) * 64, (0,) * 64]
+)
+def test_shapes_at_the_limits(shape: tuple[int, ...]) -> None:
+    value = json.loads(dump_catalog(CATALOG))
+    value["tensors"][0]["shape"] = shape
+    assert parse_catalog(json.dumps(value).encode()).tensors[0].shape == shape
+
+
+@pytest.mark.parametrize("shape", [(1 << 60,), (0, 1 << 62, 1 << 62), (1 << 60, 0), (1,) * 65, (0,) * 65])
+def test_shapes_beyond_the_limits(shape: tuple[int, ...]) -> None:
+    """A dimension of 0 makes a tensor empty, but array libraries multiply the others all the same."""
+    value = json.loads(dump_catalog(CATALOG))
+    value["tensors"][0]["shape"] = shape
+    with pytest.raises(FormatError, match="a shape has more than 64 dimensions, or their product is 2"):
+        parse_catalog(json.dumps(value).encode())

@@ -119,6 +119,8 @@ def _types() -> list[Broken]:
         ("tensor", "shape", [4, -64]),
         ("tensor", "shape", [4, 64.0]),
         ("tensor", "shape", [True, 64]),
+        ("tensor", "shape", [0, 1 << 30, 1 << 30]),
+        ("tensor", "shape", [1] * 65),
         ("tensor", "pipeline", "fields"),
         ("pipeline", "transform", None),
         ("pipeline", "layout", 5),
