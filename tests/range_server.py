@@ -35,6 +35,7 @@ class RangeServer(ThreadingHTTPServer):
         #: So many answers break off in the middle, stop there, or are refused with this status.
         self.drops = self.stalls = self.refusals = 0
         self.status = 500
+        self.refusal_headers: dict[str, str] = {}
         #: Those that break off or stop do so after this part of them.
         self.part = 0.5
         #: Ranges are not known at all; not from the end; the size is not told.
@@ -83,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             if page is not None:
                 self._answer(200, page, {"Content-Type": "application/json"})
             elif refused:
-                self._answer(server.status, b"no", {})
+                self._answer(server.status, b"no", server.refusal_headers)
             else:
                 self._serve(asked, dropped, stalled)
         finally:

@@ -7,6 +7,7 @@ nobody else, and none is used after a fork, which connections and event loops do
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
@@ -26,6 +27,9 @@ DENIED: Final = frozenset({401, 403, 407})
 #: Characters of a foreign error's text that are passed on: it may quote what a server has sent.
 _MAX_TEXT: Final = 200
 
+#: What is secret in a URL that such a text quotes, or may be: user and password, and what follows the path.
+_QUOTED: Final = re.compile(r"""(?<=//)[^\s/@'"<>]*@|(?<=[^\s'"])\?[^\s'"<>]+|(?<=[^\s'"(])\#[^\s'"<>]+""")
+
 #: What a child process has of its parent's connections. It is kept until the end: to close it here would
 #: take the parent's sockets out of the event loop that both see.
 _abandoned: Final[list[object]] = []
@@ -38,8 +42,8 @@ def abandon(what: object) -> None:
 
 
 def worded(error: BaseException) -> str:
-    """An error of a library below, in words."""
-    text = str(error)
+    """An error of a library below, in words, without what may be secret in the URLs that it quotes."""
+    text = _QUOTED.sub("", str(error))
     text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

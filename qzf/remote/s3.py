@@ -52,9 +52,9 @@ class S3Ranges(StreamedRanges):
         except FileNotFoundError as error:
             if self._size >= 0:
                 raise self.changed("is no longer there, other") from None
-            raise FileNotFoundError(errno.ENOENT, str(error), self.name) from error
+            raise FileNotFoundError(errno.ENOENT, worded(error), self.name) from error
         except PermissionError as error:
-            raise PermissionError(errno.EACCES, str(error), self.name) from error
+            raise PermissionError(errno.EACCES, worded(error), self.name) from error
         except OSError as error:
             # s3fs has one number for all that the request itself is to blame for.
             if error.errno != errno.EINVAL:

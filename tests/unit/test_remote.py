@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import qzf
-from qzf.errors import OptionError
+from qzf.errors import OptionError, RemoteError
+from qzf.remote.ranges import worded
 from qzf.storage import FileSource, is_url, open_source
 from tests.range_server import RangeServer
 
@@ -190,6 +191,36 @@ def test_names_have_no_secrets(server: RangeServer) -> None:
         with pytest.raises(qzf.NotFoundError) as caught:
             container.tensor("none")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("0, url='http://h/l.qzf?sig=SECRET'", "0, url='http://h/l.qzf'"),
+        ("GET https://user:SECRET@h:8/a?x=SECRET#SECRET : 500", "GET https://h:8/a : 500"),
+        ("/nope?SECRET", "/nope"),
+        ('URL("http://SECRET@h/a#SECRET")', 'URL("http://h/a")'),
+        ("is it there? no: #3 of 4", "is it there? no: #3 of 4"),
+    ],
+)
+def test_what_other_libraries_say_has_no_secrets(text: str, left: str) -> None:
+    assert worded(ValueError(text)) == f"ValueError: {left}"
+
+
+def test_errors_of_a_file_system_have_no_secrets() -> None:
+    for url in ("memory://nope?SECRET", "simplecache::memory://nope?SECRET"):
+        with pytest.raises(FileNotFoundError) as caught:
+            qzf.open(url)
+        assert "nope" in str(caught.value) and "SECRET" not in str(caught.value)
+
+
+def test_a_loop_of_redirections_has_no_secrets(server: RangeServer) -> None:
+    url = server.url.replace("http://", "http://user:SECRET@") + "?sig=SECRET"
+    server.refusals, server.status = 1000, 302
+    server.refusal_headers = {"Location": "/model.qzf?sig=SECRET"}
+    with pytest.raises(RemoteError, match="TooManyRedirects") as caught:
+        qzf.open(url)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_nothing_is_imported_for_paths(modeled: Path) -> None:
