@@ -6,13 +6,12 @@ is a documented part of its interface, so nothing of it has to be replaced here.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from qzf.access.frameworks import imported
 from qzf.access.safe import safe_open
-from qzf.adapters import SAFETENSORS, read_weight_map
+from qzf.adapters import SAFETENSORS, SHARD, model_stems, read_weight_map
 from qzf.container.member import MemberSource
 from qzf.errors import OptionError, SourceError
 from qzf.storage import FileSource, StrPath
@@ -22,8 +21,6 @@ __all__ = ["from_pretrained", "load_weights"]
 transformers: Final = imported("transformers", "hf", "qzf.hf")
 torch: Final = imported("torch", "hf", "qzf.hf")
 
-#: A shard's name, without what its format adds to it.
-_SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})", re.DOTALL)
 #: What belongs to the model, and would be taken for a part of its configuration.
 _OF_THE_MODEL: Final = ("dtype", "torch_dtype", "quantization_config", "trust_remote_code")
 #: What AutoModel classes take for both.
@@ -120,7 +117,7 @@ def _containers(folder: Path, names: _Names) -> list[Path]:
     shards: dict[int, Path] = {}
     counts = set()
     for path in sorted(folder.glob("*.qzf")):
-        shard = _SHARD.fullmatch(path.name.removesuffix(".qzf").removesuffix(".safetensors"))
+        shard = SHARD.fullmatch(path.name.removesuffix(".qzf").removesuffix(".safetensors"))
         if shard is not None and shard["stem"] == names.stem:
             shards[int(shard["number"])] = path
             counts.add(int(shard["count"]))
@@ -163,7 +160,7 @@ def _is_called(name: str, wanted: str) -> bool:
 
 def _alone(members: list[str], path: str) -> set[str]:
     """The safetensors members of a container, where they are one model: a file, or shards of one."""
-    stems = {shard["stem"] if (shard := _SHARD.match(name)) else name for name in members}
+    stems = model_stems(members)
     if len(stems) != 1:
         what = f"{len(stems)} models are in it, one is due" if stems else "there is no safetensors file in it"
         raise OptionError(what, file=path)

@@ -9,8 +9,10 @@ from qzf.adapters.gguf import describe_gguf, looks_like_gguf, read_gguf_metadata
 from qzf.adapters.opaque import describe_opaque
 from qzf.adapters.safetensors import describe_safetensors, read_safetensors_metadata
 from qzf.adapters.shards import (
+    SHARD,
     GgufPart,
     gguf_part,
+    model_stems,
     read_shard_index,
     read_weight_map,
     split_gguf_parts,
@@ -24,11 +26,13 @@ __all__ = [
     "KINDS",
     "OPAQUE",
     "SAFETENSORS",
+    "SHARD",
     "GgufPart",
     "Kind",
     "describe",
     "detect",
     "gguf_part",
+    "model_stems",
     "read_metadata",
     "read_safetensors_metadata",
     "read_shard_index",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -12,10 +13,22 @@ from qzf import limits
 from qzf.errors import GgufError, SafetensorsError
 from qzf.storage import ByteSource, FileSource
 
-__all__ = ["GgufPart", "gguf_part", "read_shard_index", "read_weight_map", "split_gguf_parts"]
+__all__ = [
+    "SHARD",
+    "GgufPart",
+    "gguf_part",
+    "model_stems",
+    "read_shard_index",
+    "read_weight_map",
+    "split_gguf_parts",
+]
 
 #: The name of a part as gguf-split writes it (SPLIT_PREFIX format ``%s-%05d-of-%05d.gguf`` in llama.cpp).
 _PART: Final = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
+
+
+#: A shard's name, without what its format adds to it.
+SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})", re.DOTALL)
 
 
 class GgufPart(NamedTuple):
@@ -30,6 +43,11 @@ def gguf_part(name: str) -> GgufPart | None:
     """Which part of a split model a file of this name is; None where it is none."""
     match = _PART.fullmatch(name)
     return None if match is None else GgufPart(match["stem"], int(match["number"]), int(match["count"]))
+
+
+def model_stems(names: Iterable[str]) -> set[str]:
+    """The models that safetensors files are of, by their names: a file alone, or the stem of its shards."""
+    return {shard["stem"] if (shard := SHARD.match(name)) else name for name in names}
 
 
 def read_shard_index(path: str | os.PathLike[str]) -> list[str]:

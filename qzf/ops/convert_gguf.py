@@ -21,9 +21,9 @@ from qzf.adapters.safetensors_writing import SafetensorsTensor, lay_out_safetens
 from qzf.errors import GgufError, SafetensorsError
 from qzf.limits import SAFETENSORS_MAX_HEADER
 from qzf.model import Extent, MemberSpec, TensorSpec
-from qzf.ops.convert_plan import HeadSource, Part, Plan, Step
+from qzf.ops.convert_plan import HeadSource, Part, Plan, Step, check_readable, listed
 from qzf.quant import BY_NAME, PLAIN
-from qzf.storage import ByteSource, MemorySource
+from qzf.storage import ByteSource
 from qzf.transforms.dequant import DEQUANTIZABLE, FLOATS, dequantize
 
 __all__ = ["DEQUANTIZED", "HEADER_KEY", "plan_floats", "plan_raw", "plan_restored"]
@@ -36,8 +36,6 @@ DEQUANTIZED: Final = {
     "f16": ("F16", "float16"),
     "bf16": ("BF16", "bfloat16"),
 }
-#: Names in a notice.
-_LISTED: Final = 5
 
 
 class _Target(NamedTuple):
@@ -89,7 +87,10 @@ def _plan(metadata: dict[str, str], targets: list[_Target], name: str) -> Plan:
     if any(tensor.name == METADATA_KEY for tensor in tensors):
         raise GgufError("no tensor of a safetensors file can have this name", file=name, tensor=METADATA_KEY)
     layout = lay_out_safetensors(metadata, tensors)
-    _check_readable(layout.header, layout.size, name)
+    if len(layout.header) - 8 > SAFETENSORS_MAX_HEADER:
+        size = len(layout.header) - 8
+        raise GgufError(f"the header of a safetensors file cannot have {size} bytes", file=name)
+    check_readable(layout.header, layout.size, name, SAFETENSORS)
     parts = []
     for target, at in zip(targets, layout.offsets, strict=True):
         for extent in target.extents:
@@ -169,24 +170,13 @@ def _lost(types: list[str], floats: str, lost: list[str]) -> tuple[str, ...]:
         rounded = "" if floats == "f32" else ", and the weights are rounded to it"
         notices.append(f"lost: block formats; {', '.join(types)} become {DEQUANTIZED[floats][0]}{rounded}")
     if lost:
-        more = f" and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
-        notices.append(f"lost: long values of the GGUF header, {', '.join(lost[:_LISTED])}{more}")
+        notices.append(f"lost: long values of the GGUF header, {listed(lost)}")
     notices.append("lost: the types of the GGUF header's values, its order of tensors, its alignment")
     return tuple(notices)
 
 
 def _width(dtype: str) -> int:
     return BY_NAME[dtype].size if dtype in BY_NAME else 1
-
-
-def _check_readable(header: bytes, size: int, name: str) -> None:
-    """Refuse to write what would be refused when it is read: names, sizes and lengths that cannot be."""
-    if len(header) - 8 > SAFETENSORS_MAX_HEADER:
-        raise GgufError(f"the header of a safetensors file cannot have {len(header) - 8} bytes", file=name)
-    try:
-        describe(HeadSource(name, MemorySource(header), Extent(0, len(header)), size), f"x.{SAFETENSORS}")
-    except SafetensorsError as error:
-        raise GgufError(f"cannot be a safetensors file: {error.message}", file=name) from None
 
 
 def plan_restored(source: ByteSource, spec: MemberSpec, metadata: dict[str, str]) -> Plan:

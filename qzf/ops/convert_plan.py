@@ -12,19 +12,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from qzf.adapters import describe
 from qzf.container.member import MemberSource
+from qzf.errors import GgufError, SafetensorsError
 from qzf.limits import MIB
 from qzf.model import Extent
 from qzf.ops.output import AtomicFile
 from qzf.parallel import Progress, ordered_map
 from qzf.scratch import Buffers, scratch
-from qzf.storage import ByteSource, FileSource, SourceBase
+from qzf.storage import ByteSource, FileSource, MemorySource, SourceBase
 
-__all__ = ["HeadSource", "Part", "Plan", "Step", "write_plan"]
+__all__ = ["HeadSource", "Part", "Plan", "Step", "check_readable", "listed", "write_plan"]
 
 #: Makes the bytes of a piece: (bytes of the source, bytes of the output to fill).
 Step = Callable[[memoryview, memoryview], None]
 
+#: Names in a notice.
+_LISTED: Final = 5
 #: Bytes of a piece, in the source and in the output.
 _SLICE: Final = MIB
 
@@ -81,6 +85,26 @@ class HeadSource(SourceBase):
 
     def close(self) -> None:
         """The source is its owner's to close."""
+
+
+def check_readable(header: bytes, size: int, name: str, kind: str) -> None:
+    """Refuse to write what would be refused when it is read: names, sizes and lengths that cannot be.
+
+    ``header`` is that of the output, of ``kind`` and ``size`` bytes. The error is one of the source ``name``.
+    """
+    head = HeadSource(name, MemorySource(header), Extent(0, len(header)), size)
+    try:
+        describe(head, f"x.{kind}")
+    except GgufError as error:
+        raise SafetensorsError(f"cannot be a GGUF file: {error.message}", file=name) from None
+    except SafetensorsError as error:
+        raise GgufError(f"cannot be a safetensors file: {error.message}", file=name) from None
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 class _Piece(NamedTuple):

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from qzf.adapters import GGUF, describe
+from qzf.adapters import GGUF
 from qzf.adapters.gguf_writing import GgufTensor, lay_out_gguf
-from qzf.errors import GgufError, OptionError, SafetensorsError
+from qzf.errors import OptionError, SafetensorsError
 from qzf.limits import GGUF_MAX_DIMS, GGUF_MAX_TENSORS
-from qzf.model import Extent, MemberSpec, TensorSpec
-from qzf.ops.convert_plan import HeadSource, Part, Plan, Step
+from qzf.model import MemberSpec, TensorSpec
+from qzf.ops.convert_plan import Part, Plan, Step, check_readable, listed
 from qzf.quant import BY_NAME, PLAIN
-from qzf.storage import ByteSource, MemorySource
+from qzf.storage import ByteSource
 from qzf.transforms.dequant import dequantize
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _FLOATS: Final = frozenset({"F32", "F16", "BF16"})
 _GGML_NAME: Final = 64
 #: GGML_QNT_VERSION of ggml.h.
 _QUANTIZATION_VERSION: Final = 2
-_LISTED: Final = 5
 
 
 class StSource(NamedTuple):
@@ -69,7 +68,7 @@ def plan_gguf(files: Sequence[StSource], name: str, arch: str | None, quantize: 
     if changed:
         values["general.quantization_version"] = _QUANTIZATION_VERSION
     layout = lay_out_gguf(values, [target.tensor for target in targets])
-    _check_readable(layout.header, layout.size, files[0].source.name)
+    check_readable(layout.header, layout.size, files[0].source.name, GGUF)
     parts = [
         Part(target.source, target.spec.extent, at, target.unit, target.made, target.step)
         for target, at in zip(targets, layout.offsets, strict=True)
@@ -152,28 +151,15 @@ def _lost(files: Sequence[StSource], changed: Sequence[TensorSpec], quantize: st
     keys = sorted({key for file in files for key in file.metadata})
     notices = ["llama.cpp cannot run the result: safetensors have neither hyperparameters nor a tokenizer"]
     if keys:
-        notices.append(f"lost: __metadata__, {_listed(keys)}")
+        notices.append(f"lost: __metadata__, {listed(keys)}")
     notices.append(
         "lost: how the safetensors header is written"
         + (", and which file has which tensor" if len(files) > 1 else "")
     )
     if scalars := [tensor.name for tensor in tensors if not tensor.shape]:
-        notices.append(f"lost: that these are scalars and not vectors of one: {_listed(scalars)}")
+        notices.append(f"lost: that these are scalars and not vectors of one: {listed(scalars)}")
     if long := [tensor.name for tensor in tensors if len(tensor.name.encode()) >= _GGML_NAME]:
-        notices.append(f"ggml takes names of up to {_GGML_NAME - 1} bytes, not {_listed(long)}")
+        notices.append(f"ggml takes names of up to {_GGML_NAME - 1} bytes, not {listed(long)}")
     if quantize is not None:
         notices.append(f"lost: precision; {len(changed)} of {len(tensors)} tensors become {quantize.upper()}")
     return tuple(notices)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
-
-
-def _check_readable(header: bytes, size: int, name: str) -> None:
-    """Refuse to write what would be refused when it is read."""
-    try:
-        describe(HeadSource(name, MemorySource(header), Extent(0, len(header)), size), f"x.{GGUF}")
-    except GgufError as error:
-        raise SafetensorsError(f"cannot be a GGUF file: {error.message}", file=name) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,20 +15,23 @@ from qzf.adapters import (
     SAFETENSORS,
     describe,
     gguf_part,
+    model_stems,
     read_metadata,
     read_shard_index,
+    read_weight_map,
     split_gguf_parts,
 )
 from qzf.container.member import MemberSource
 from qzf.container.opening import open_reader
+from qzf.container.reader import ContainerReader
 from qzf.errors import NotFoundError, OptionError, SourceError
 from qzf.ops.convert_gguf import DEQUANTIZED, HEADER_KEY, plan_floats, plan_raw, plan_restored
-from qzf.ops.convert_plan import Plan, write_plan
+from qzf.ops.convert_plan import Plan, listed, write_plan
 from qzf.ops.convert_safetensors import QUANTIZED, StSource, plan_gguf
 from qzf.ops.output import check_free
 from qzf.ops.reports import ConvertReport
 from qzf.parallel import Progress, default_threads
-from qzf.storage import ByteSource, FileSource, StrPath
+from qzf.storage import ByteSource, FileSource, StrPath, is_url
 
 __all__ = ["DEQUANTIZED", "QUANTIZED", "convert"]
 
@@ -82,8 +86,7 @@ def convert(
     started = time.perf_counter()
     wishes, workers = _Wishes(dequantize, quantize, arch, member), default_threads(threads)
     _check(wishes)
-    if not os.fspath(source) or not os.fspath(out):
-        raise OptionError("source or output is an empty text")
+    _check_places(source, out)
     given, path = Path(source), Path(out)
     shared: dict[str, Any] = {"threads": threads, "force": force, "progress": progress}
     kinds = _kind(given, os.fspath(source)), _kind(path, os.fspath(out))
@@ -126,6 +129,17 @@ def _check(wishes: _Wishes) -> None:
     ):
         if value is not None and value not in allowed:
             raise OptionError(f"{name} is {value!r}; it can be {', '.join(allowed)}")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in wishes.arch or ""):
+        raise OptionError(f"arch is {wishes.arch!r}; it cannot have control characters or what is no text")
+
+
+def _check_places(source: StrPath, out: StrPath) -> None:
+    if not os.fspath(source) or not os.fspath(out):
+        raise OptionError("source or output is an empty text")
+    if is_url(source):
+        raise OptionError("converting reads all of it: download the file first", file=os.fspath(source))
+    if is_url(out):
+        raise OptionError("the output must be a file, not a URL", file=os.fspath(out))
 
 
 def _kind(path: Path, text: str) -> str:
@@ -200,10 +214,25 @@ def _members(stack: ExitStack, container: Path, wanted: str, wishes: _Wishes) ->
     if not names:
         raise SourceError("has no GGUF or safetensors member to convert", file=source.name)
     shards = (wanted, kind) == (GGUF, SAFETENSORS)  # become one file, as parts do that are dequantized
-    if len(names) > 1 and not shards and not (kind != wanted and wishes.dequantize and _is_split(names)):
-        listed = ", ".join(map(repr, names[:5]))
-        raise OptionError(f"it has {len(names)} members of that kind; name one: {listed}", file=source.name)
+    if shards:
+        one = wishes.member is not None or _is_one_model(reader, names)
+    else:
+        one = len(names) == 1 or bool(kind != wanted and wishes.dequantize and _is_split(names))
+    if not one:
+        few = listed([repr(name) for name in names])
+        raise OptionError(f"it has {len(names)} members of that kind; name one: {few}", file=source.name)
     return [(kind, MemberSource(reader, name)) for name in names]
+
+
+def _is_one_model(reader: ContainerReader, names: list[str]) -> bool:
+    """Whether safetensors members are one model: a file, shards of one name, or what an index lists."""
+    if len(model_stems(names)) == 1:
+        return True
+    found = [member.name for member in reader.index.members if member.name.lower().endswith(_INDEX)]
+    if len(found) != 1:
+        return False
+    folder = found[0][: found[0].rfind("/") + 1]
+    return set(names) <= {folder + name for name in read_weight_map(MemberSource(reader, found[0])).values()}
 
 
 def _is_split(names: list[str]) -> bool:

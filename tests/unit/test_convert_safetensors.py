@@ -252,6 +252,52 @@ def test_a_container_of_several(sharded: Path, tmp_path: Path) -> None:
         qzf.convert(sharded, tmp_path / "b.gguf", member="x")
 
 
+def packed_tree(folder: Path, names: list[str], extra: dict[str, str]) -> Path:
+    """A container of a folder with files of one tensor each, of a name of its own."""
+    tree = folder / "tree"
+    for number, name in enumerate(names):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        save_file({f"t{number}": rows(2, number + 2)}, tree / name)
+    for name, text in extra.items():
+        (tree / name).write_text(text)
+    qzf.pack(tree, folder / "m.qzf")
+    return folder / "m.qzf"
+
+
+INDEX = '{"weight_map": {"t0": "a.safetensors", "t1": "b.safetensors"}}'
+
+
+@pytest.mark.parametrize(
+    ("names", "extra"),
+    [
+        (["text/model.safetensors", "unet/model.safetensors"], {}),
+        (["a.safetensors", "b.safetensors"], {}),
+        (["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors", "n.safetensors"], {}),
+        (["a.safetensors", "b.safetensors", "c.safetensors"], {"model.safetensors.index.json": INDEX}),
+        (["x/a.safetensors", "x/b.safetensors"], {"model.safetensors.index.json": INDEX}),
+    ],
+)
+def test_models_that_have_nothing_to_do_with_each_other(
+    names: list[str], extra: dict[str, str], tmp_path: Path
+) -> None:
+    container = packed_tree(tmp_path, names, extra)
+    with qzf.open(container) as opened:
+        members = [member.name for member in opened.members if member.kind == "safetensors"]
+    with pytest.raises(OptionError, match=f"it has {len(names)} members of that kind; name one"):
+        qzf.convert(container, tmp_path / "a.gguf")
+    assert not (tmp_path / "a.gguf").exists()
+    qzf.convert(container, tmp_path / "a.gguf", member=members[0])
+    assert len(read(tmp_path / "a.gguf")) == 1
+
+
+@pytest.mark.parametrize("folder", ["", "x/"])
+def test_one_model_by_its_index(folder: str, tmp_path: Path) -> None:
+    names = [f"{folder}a.safetensors", f"{folder}b.safetensors"]
+    container = packed_tree(tmp_path, names, {f"{folder}model.safetensors.index.json": INDEX})
+    qzf.convert(container, tmp_path / "a.gguf")
+    assert read(tmp_path / "a.gguf").keys() == {"t0", "t1"}
+
+
 def test_a_container_without_models(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     qzf.convert(tmp_path / "a.txt", tmp_path / "a.qzf")
@@ -286,6 +332,12 @@ def test_a_container_without_models(tmp_path: Path) -> None:
         ("m.safetensors", "b.qzf", {"quantize": "q8_0"}, "quantize has no meaning"),
         ("a.qzf", "b.gguf", {"quantize": "q8_0"}, "quantize has no meaning"),
         ("m.safetensors", "b.gguf", {"threads": 0}, "number of threads"),
+        ("m.safetensors", "b.gguf", {"arch": "\udcff"}, "control characters or what is no text"),
+        ("m.safetensors", "b.gguf", {"arch": "a\nb"}, "control characters"),
+        ("m.safetensors", "b.gguf", {"arch": "a\0"}, "control characters"),
+        ("https://h/m.safetensors", "b.gguf", {}, "download the file first"),
+        ("memory://a.qzf", "b.gguf", {}, "download the file first"),
+        ("m.safetensors", "memory://b.gguf", {}, "a file, not a URL"),
     ],
 )
 def test_directions_and_options_that_make_no_sense(
