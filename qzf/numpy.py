@@ -68,6 +68,8 @@ def _in_memory(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, InMemory]:
     for name, array in tensors.items():
         if not isinstance(array, np.ndarray):
             raise OptionError(f"{name!r} is no array, but {type(array).__name__}", tensor=str(name))
+        if isinstance(array, np.ma.MaskedArray):
+            raise OptionError("safetensors has no masks: fill the masked array first", tensor=str(name))
         dtype = DTYPES.get(array.dtype.name)
         if dtype is None:
             raise OptionError(f"safetensors has no dtype {array.dtype.name}", tensor=str(name))

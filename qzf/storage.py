@@ -237,12 +237,15 @@ class Span:
 class FileSource(SourceBase):
     """A regular file, read by ``pread`` and viewed through a read-only map.
 
-    Raises SourceError for what is not a regular file; OSError (not found, permission) passes through.
+    Raises SourceError for what is not a regular file, OptionError for what no path can be; OSError (not
+    found, permission) passes through.
     Reads and views are safe from several threads; closing while another thread reads is not.
     """
 
     def __init__(self, path: StrPath) -> None:
         name = os.fspath(path)
+        if not name or "\0" in name:
+            raise OptionError("a path cannot be empty, nor have a zero character", file=name or None)
         _refuse_special(name, Path(name).stat())
         # A fifo that slips in after the check must not block the open.
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -9,6 +9,7 @@ from qzf.access.container import Container
 from qzf.access.frameworks import by_name
 from qzf.container.opening import open_reader
 from qzf.errors import OptionError
+from qzf.parallel import whole_number
 from qzf.storage import ByteSource, MemorySource, ObjectSource, SourceBase, open_source
 
 __all__ = ["open_container"]
@@ -43,13 +44,14 @@ def open_container(
     where a server does not answer as it should; ``OSError`` passes through.
     """
     arrays = by_name(framework, device)
-    if not isinstance(cache_bytes, int) or cache_bytes < 0:
+    cached = whole_number(cache_bytes)
+    if cached is None or cached < 0:
         raise OptionError(f"cache_bytes must be a number of bytes, not {cache_bytes!r}")
     source = _source(src, storage_options)
     try:
         source.scattered()
         reader = open_reader(source, digest, recover)
-        return Container(reader, threads, framework=arrays, cache_bytes=cache_bytes)
+        return Container(reader, threads, framework=arrays, cache_bytes=cached)
     except BaseException:
         source.close()
         raise

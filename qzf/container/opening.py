@@ -30,6 +30,8 @@ def parse_digest(digest: str | None) -> bytes | None:
     """The 32 bytes of a container digest in hexadecimal, with ``sha256:`` before it or not."""
     if digest is None:
         return None
+    if not isinstance(digest, str):
+        raise OptionError(f"a container digest is a text in hexadecimal, not {type(digest).__name__}")
     try:
         value = bytes.fromhex(digest.removeprefix("sha256:"))
     except ValueError:

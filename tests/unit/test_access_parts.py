@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import qzf
+import qzf.numpy
 from qzf.access import slices
 from qzf.access.cache import ChunkCache
 from qzf.access.layers import Named, families, layers_of, main_family
@@ -306,6 +307,37 @@ def test_file_objects_that_will_not_do(path: Path) -> None:
         qzf.open(pipe)
     with path.open("r", encoding="latin-1") as text, pytest.raises(OptionError, match="bytes"):
         qzf.open(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b"])
+def test_what_is_no_path(wrong: str) -> None:
+    with pytest.raises(OptionError, match="a path cannot be empty, nor have a zero character"):
+        qzf.open(wrong)
+
+
+@pytest.mark.parametrize("wrong", [bytes(32), b"0" * 64, 7])
+def test_a_digest_that_is_no_text(wrong: Any, path: Path) -> None:
+    with pytest.raises(OptionError, match="a text in hexadecimal, not"):
+        qzf.open(path, digest=wrong)
+
+
+def test_numbers_of_numpy_are_numbers(path: Path) -> None:
+    number: Any = np.int64(2)
+    with qzf.open(path, threads=number, cache_bytes=number) as container:
+        assert np.array_equal(container.tensor("wide"), ARRAYS["wide"])
+    wrongs: tuple[Any, ...] = (True, np.bool_(True), np.float64(2))
+    for wrong in wrongs:
+        with pytest.raises(OptionError, match="threads"):
+            qzf.open(path, threads=wrong)
+        with pytest.raises(OptionError, match="cache_bytes"):
+            qzf.open(path, cache_bytes=wrong)
+
+
+def test_masks_cannot_be_saved(tmp_path: Path) -> None:
+    masked = np.ma.masked_equal(np.arange(3), 1)
+    with pytest.raises(OptionError, match="safetensors has no masks") as caught:
+        qzf.numpy.save_file({"a": masked}, tmp_path / "a.qzf")
+    assert caught.value.tensor == "a" and not (tmp_path / "a.qzf").exists()
 
 
 def test_a_file_object_is_read_by_many_threads(path: Path) -> None:
