@@ -55,6 +55,10 @@ _ML_DTYPES: Final = {
 _PACKED_BITS: Final = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 
 
+#: Axes of an array in numpy before version 2; later ones have 64, and frameworks fewer.
+_MAX_AXES: Final = 32
+
+
 class QuantArray(np.ndarray[Any, np.dtype[np.uint8]]):
     """Raw bytes of a tensor that has no numpy dtype: uint8 of shape (rows, bytes per row).
 
@@ -103,6 +107,8 @@ def layout(entry: TensorEntry, kind: str, file: str) -> Layout:
     """
     size, dtype = entry.extent.size, _numpy_dtype(entry.dtype)
     where: dict[str, Any] = {"file": file, "tensor": entry.name}
+    if len(entry.shape) > _MAX_AXES:
+        raise FormatError(f"{len(entry.shape)} dimensions are more than an array can have", **where)
     if dtype is not None:
         if math.prod(entry.shape) * dtype.itemsize != size:
             raise FormatError("dtype, shape and size do not fit", **where)
