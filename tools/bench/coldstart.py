@@ -160,7 +160,7 @@ def _mounted(setup: Setup, prefix: list[str]) -> Iterator[Path]:
                 raise JobError("the mount did not come up")
             yield Path(point) / setup.plain.name
         finally:
-            daemon.send_signal(signal.SIGINT)
+            daemon.send_signal(signal.SIGTERM)
             daemon.wait()
 
 
