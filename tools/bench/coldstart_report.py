@@ -33,6 +33,18 @@ WORDS: Final = {
     "lmzip": "lmzip",
     "lmzip to tmpfs": "lmzip, unpacked to memory first",
 }
+#: The same colour for the same tool in each field of the picture.
+COLOURS: Final = {
+    "plain-mmap": "tab:blue",
+    "plain-read": "tab:cyan",
+    "plain": "tab:blue",
+    "qzf": "tab:green",
+    "qzf load": "tab:green",
+    "qzf exec": "tab:olive",
+    "qzf mount": "tab:purple",
+    "lmzip": "tab:red",
+    "lmzip to tmpfs": "tab:red",
+}
 
 
 @dataclass
