@@ -28,7 +28,7 @@ from qzf.errors import ChecksumError, NotFoundError, OptionError, SourceChangedE
 from qzf.format.ids import RECORD_HEADER_SIZE
 from qzf.limits import TAIL_READ
 from qzf.parallel import ForkSafeLock
-from tests.helpers import CountingSource
+from tests.helpers import CountingSource, open_files
 
 ARRAYS: dict[str, npt.NDArray[Any]] = {
     "four": np.random.default_rng(1).standard_normal((9, 7, 30, 5)).astype(np.float32),
@@ -435,13 +435,9 @@ def test_locks_are_free_in_a_child_process() -> None:
         pass
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_no_descriptor_is_left_open(path: Path, tmp_path: Path) -> None:
-    before = _descriptors()
+    before = open_files()
     with qzf.open(path) as container:
         container.tensor("wide")
         container.tensor("wide", copy=False)
@@ -451,7 +447,7 @@ def test_no_descriptor_is_left_open(path: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.qzf").write_bytes(path.read_bytes()[:-1])
     with pytest.raises(qzf.QzfError):
         qzf.open(tmp_path / "bad.qzf")
-    assert _descriptors() == before
+    assert open_files() == before
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("qzf-")]
 
 

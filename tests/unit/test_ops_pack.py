@@ -27,12 +27,11 @@ from qzf.errors import (
 from qzf.limits import MAX_CHUNK, MIN_CHUNK
 from qzf.ops import default_output
 from qzf.ops.output import AtomicFile
-from tests.helpers import SOURCES, small_gguf, small_safetensors
+from tests.helpers import SOURCES, open_files, small_gguf, small_safetensors
 from tools.vectors.builder import noise, skewed
 
 SLICE = SOURCES / "gguf" / "smollm2-slice.gguf"
 SHARDED = SOURCES / "safetensors" / "sharded"
-DESCRIPTORS = Path("/proc/self/fd")
 
 
 def _packed(source: Path | list[Path], **options: object) -> bytes:
@@ -251,7 +250,7 @@ def test_an_error_in_the_middle_leaves_nothing(
     out = tmp_path / "a.qzf"
     if force:
         out.write_bytes(b"old")
-    descriptors = len(list(DESCRIPTORS.iterdir()))
+    descriptors = open_files()
 
     def interrupt(done: int, total: int, _: int) -> None:
         assert len(_names(tmp_path)) == 1 + force  # a temporary file beside it
@@ -262,7 +261,7 @@ def test_an_error_in_the_middle_leaves_nothing(
         qzf.pack(SLICE, out, force=force, chunk_size=4096, progress=interrupt)
     assert _names(tmp_path) == ({"a.qzf"} if force else set())
     assert not force or out.read_bytes() == b"old"
-    assert len(list(DESCRIPTORS.iterdir())) == descriptors
+    assert open_files() == descriptors
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("qzf")]
 
 
@@ -385,12 +384,12 @@ def test_a_source_that_changes_while_it_is_packed(
         if calls == when:
             change(source)
 
-    descriptors = len(list(DESCRIPTORS.iterdir()))
+    descriptors = open_files()
     with pytest.raises(SourceChangedError) as caught:
         qzf.pack(source, out, chunk_size=4096, threads=1, force=True, progress=progress)
     assert caught.value.file == str(source)
     assert out.read_bytes() == b"old" and _names(tmp_path) == {"a.qzf", "sources"}
-    assert len(list(DESCRIPTORS.iterdir())) == descriptors
+    assert open_files() == descriptors
 
 
 @pytest.mark.parametrize("change", [_append, _replace, Path.unlink])

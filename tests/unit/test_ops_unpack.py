@@ -16,7 +16,7 @@ from qzf.errors import (
     OptionError,
     OutputExistsError,
 )
-from tests.helpers import SOURCES
+from tests.helpers import SOURCES, open_files
 from tools.make_vectors import folders
 from tools.vectors.builder import Builder, Tensor, Verbatim, stored
 from tools.vectors.parts import seal
@@ -24,7 +24,6 @@ from tools.vectors.parts import seal
 SHARDED = SOURCES / "safetensors" / "sharded"
 SLICE = SOURCES / "gguf" / "smollm2-slice.gguf"
 VECTORS = folders()["vectors"]
-DESCRIPTORS = Path("/proc/self/fd")
 
 
 @pytest.fixture
@@ -188,12 +187,12 @@ def test_an_error_in_the_middle_leaves_no_half_file(
         if done > total // 2:
             raise error
 
-    descriptors = len(list(DESCRIPTORS.iterdir()))
+    descriptors = open_files()
     with pytest.raises(error):
         qzf.unpack(single, out, force=True, threads=threads, progress=interrupt)
     assert out.read_bytes() == b"old"
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
-    assert len(list(DESCRIPTORS.iterdir())) == descriptors
+    assert open_files() == descriptors
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -204,11 +203,11 @@ def test_few_files_are_open_at_a_time(threads: int, tmp_path: Path) -> None:
     for number in range(300):
         (source / f"{number:03}").write_bytes(bytes(number % 3))
     qzf.pack(source, tmp_path / "many.qzf")
-    before, most = len(list(DESCRIPTORS.iterdir())), 0
+    before, most = open_files(), 0
 
     def count(*_: int) -> None:
         nonlocal most
-        most = max(most, len(list(DESCRIPTORS.iterdir())))
+        most = max(most, open_files(collect=False))
 
     qzf.unpack(tmp_path / "many.qzf", tmp_path / "out", threads=threads, progress=count)
     assert _files(tmp_path / "out") == _files(source)

@@ -12,6 +12,7 @@ import pytest
 import qzf
 from qzf.errors import ChecksumError, FormatError, NotFoundError
 from qzf.integrations.tree import Tree
+from tests.helpers import open_files
 
 ERRORS = Path(__file__).parents[2] / "fixtures" / "errors"
 
@@ -118,14 +119,14 @@ def test_containers_that_cannot_be_read(tmp_path: Path) -> None:
     assert len(skipped) == 1
     assert skipped[0].startswith(str(tmp_path / "bad.qzf"))
     (tmp_path / "good.qzf").unlink()
-    files = len(list(Path("/proc/self/fd").iterdir()))
+    files = open_files()
     with pytest.raises(NotFoundError):
         Tree(str(tmp_path))
     with pytest.raises(FormatError):
         Tree(str(tmp_path / "bad.qzf"))
     with pytest.raises(FileNotFoundError):
         Tree(str(tmp_path / "nope"))
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert open_files() == files
 
 
 def test_digest(tmp_path: Path) -> None:

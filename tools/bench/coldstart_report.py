@@ -205,9 +205,8 @@ def plot(report: Report, path: Path) -> None:
         for method, cells in methods.items():
             plain = method.startswith("plain")
             heights = [cell.median for cell in cells.values()]
-            axes.plot(
-                ticks, heights, "o--" if plain else "o-", label=WORDS[method], linewidth=1.6, markersize=4
-            )
+            style = {"label": WORDS[method], "color": COLOURS[method], "linewidth": 1.6, "markersize": 4}
+            axes.plot(ticks, heights, "o--" if plain else "o-", **style)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks(ticks, [str(width) for width in known] + ["no limit"] * (len(ticks) - len(known)))
