@@ -30,8 +30,11 @@ __all__ = [
     "parse_manifest",
 ]
 
-#: Bytes without which JSON can have neither half of a surrogate pair nor an integer out of range.
-_SUSPECT: Final = re.compile(rb"\\u[dD]|[0-9]{19}")
+#: Without these JSON has neither half of a surrogate pair nor an integer out of range: an escape of one, and
+#: 19 digits in a row, which are looked for with all digits made noughts; a pattern takes ten times as long.
+_ESCAPE: Final = re.compile(rb"\\u[dD]")
+_DIGITS: Final = bytes(ord("0") if chr(byte) in "0123456789" else 32 for byte in range(256))
+_LONG: Final = b"0" * 19
 
 
 class MemberEntry(NamedTuple):
@@ -208,7 +211,7 @@ def _load(data: bytes, what: str) -> dict[str, Any]:
         raise FormatError(f"the {what} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise FormatError(f"the {what} is not a JSON object")
-    if _SUSPECT.search(data):
+    if _ESCAPE.search(data) or _LONG in data.translate(_DIGITS):
         _check_json(value)
     return value
 
