@@ -50,7 +50,8 @@ def ordered_map(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> 
     It alone takes ``items`` and gets the results, and works itself while the next one is not there: a
     further thread that only waits would make all of them wait for the interpreter. At most 2 x ``threads``
     + 2 items are taken ahead of the one that is yielded, which bounds memory. An error in ``work`` is raised
-    in its turn; what has not begun by then, or when the iterator is closed, is dropped.
+    in its turn; what has not begun by then, or when the iterator is closed, is dropped. Raises
+    ``OptionError`` in a child process, which has none of the threads.
     """
     window, waiting = 2 * threads + 2, iter(items)
     crew = Crew(work, threads)
@@ -96,6 +97,7 @@ class Crew(Generic[_T, _R]):
 
     def add(self, ordinal: int, item: _T) -> None:
         """Have an item worked on. The first is left to the calling thread, if no other comes."""
+        self._stay()
         with self._added:
             self._tasks.append((ordinal, item))
             self._added.notify()
@@ -106,6 +108,7 @@ class Crew(Generic[_T, _R]):
 
     def result(self, ordinal: int) -> _R:
         """The result of an item that was added; the calling thread works on others until it is there."""
+        self._stay()
         while ordinal not in self._outcomes:
             with self._done:
                 task = self._tasks.popleft() if self._tasks else None
@@ -120,6 +123,11 @@ class Crew(Generic[_T, _R]):
             return value  # type: ignore[return-value]  # there is one of the two
         finally:
             error = None  # its traceback has this frame
+
+    def _stay(self) -> None:
+        """Raises ``OptionError`` in a child process: its helpers are gone, and the lock may never be free."""
+        if self._process != os.getpid():
+            raise OptionError("what was begun before a fork cannot go on in the child: begin it there")
 
     def _help(self) -> None:
         while True:

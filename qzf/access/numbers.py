@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from qzf.access.slices import Axis, covering, read_axes
 from qzf.container.catalog import TensorEntry
 from qzf.errors import FormatError, OptionError
 from qzf.limits import MIB
-from qzf.parallel import default_threads, ordered_map
+from qzf.parallel import default_threads, ordered_map, whole_number
 from qzf.quant import GgmlType
 from qzf.transforms.dequant import DEQUANTIZABLE, FLOATS, dequantize
 
@@ -141,7 +141,7 @@ def dequantize_array(
     dtype: str = "float32",
     *,
     type: str | GgmlType | None = None,  # noqa: A002
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int] | int | None = None,
     threads: int | None = None,
     out: Room | None = None,
 ) -> npt.NDArray[Any]:
@@ -166,9 +166,18 @@ def dequantize_array(
     if data.dtype != np.uint8 or not data.ndim or data.shape[-1] % kind.size:
         raise OptionError(f"an array of bytes is due, its last axis blocks of {kind.size} bytes")
     weights = data.shape[-1] // kind.size * kind.block
-    end = (*data.shape[:-1], weights) if shape is None else tuple(shape)
+    end = (*data.shape[:-1], weights) if shape is None else _shape(shape)
     flat = data.view(np.ndarray).reshape(-1)
     return floats_of(flat, kind, end, name, default_threads(threads), out)
+
+
+def _shape(wanted: Sequence[int] | int) -> tuple[int, ...]:
+    """A shape as numpy takes it, but with no -1 for what is left. Raises ``OptionError``."""
+    lengths = [whole_number(n) for n in (wanted if isinstance(wanted, Iterable) else (wanted,))]
+    shape = tuple(n for n in lengths if n is not None and n >= 0)
+    if len(shape) != len(lengths):
+        raise OptionError(f"a shape is numbers of 0 and more, not {wanted!r}")
+    return shape
 
 
 def _kind(type_: str | GgmlType) -> GgmlType:

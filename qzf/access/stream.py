@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import mmap
-import os
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import prod
-from operator import index
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -21,7 +19,7 @@ from qzf.access.layers import Layer
 from qzf.access.loading import Job, Loader, Want
 from qzf.errors import OptionError
 from qzf.limits import KIB, MIB
-from qzf.parallel import Crew
+from qzf.parallel import Crew, whole_number
 from qzf.quant import GgmlType
 from qzf.scratch import scratch
 from qzf.transforms.dequant import dequantize
@@ -128,11 +126,8 @@ def rooms_of(out: Iterable[Room]) -> list[npt.NDArray[np.uint8]]:
 
 def window_limit(window_bytes: int) -> int:
     """The most bytes that a part may have. Raises ``OptionError``."""
-    try:
-        size = 0 if isinstance(window_bytes, bool) else index(window_bytes)
-    except TypeError:
-        size = 0
-    if size < 1:
+    size = whole_number(window_bytes)
+    if size is None or size < 1:
         raise OptionError(f"window_bytes must be a number of bytes, not {window_bytes!r}")
     return size // _PARTS
 
@@ -185,7 +180,7 @@ def stream_parts(
 
     crew: Crew[Job | _Floats, None] = Crew(work, loader.threads + 1)
     coming: deque[tuple[_Planned, npt.NDArray[np.uint8], int]] = deque()
-    process, todo, jobs, done = os.getpid(), deque(plan), 0, 0
+    todo, jobs, done = deque(plan), 0, 0
     try:
         while todo or coming:
             while todo and len(coming) < _MOST_AHEAD and (room := memory.take(todo[0].size)) is not None:
@@ -202,8 +197,6 @@ def stream_parts(
             yield _finished(part, room, framework)
             memory.give(room)
             del room
-            if os.getpid() != process:
-                raise OptionError("a stream cannot go on in a child process: begin one there")
     finally:
         crew.dismiss()
 

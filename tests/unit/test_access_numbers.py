@@ -80,6 +80,7 @@ def test_raw_arrays_as_numbers(smollm2: Path) -> None:
         room = np.zeros(due.shape, np.float16)
         made = qzf.dequantize(raw[::-1], "float16", shape=due.shape, out=room, threads=2)
         assert np.shares_memory(made, room) and _same(made, due[::-1])
+        assert _same(qzf.dequantize(raw, "float16", shape=due.size), due.reshape(-1))
         for part in container.stream():
             for found, array in part.tensors.items():
                 if isinstance(array, qzf.QuantArray):
@@ -96,6 +97,10 @@ def test_raw_arrays_as_numbers(smollm2: Path) -> None:
         (np.zeros((2, 9), np.uint16), {"type": "Q4_0"}),
         (np.zeros((), np.uint8), {"type": "Q4_0"}),
         (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "shape": (3, 32)}),
+        (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "shape": -1}),
+        (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "shape": (-2, -32)}),
+        (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "shape": (2, 32.0)}),
+        (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "shape": "ab"}),
         (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "dtype": "float64"}),
         (np.zeros((2, 18), np.uint8), {"type": "Q4_0", "out": bytearray(9)}),
         (np.zeros((1, 292), np.uint8), {"type": "Q8_K"}),

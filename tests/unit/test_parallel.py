@@ -159,6 +159,7 @@ def test_a_failure_keeps_nothing_alive() -> None:
 
 _FORKED_CREW = """
 import os, signal, warnings
+from qzf.errors import OptionError
 from qzf.parallel import Crew
 warnings.simplefilter("ignore")
 crew = Crew(lambda item: item, 2)
@@ -168,8 +169,14 @@ with crew._added:
     child = os.fork()
     if not child:
         signal.alarm(5)
+        refused = 0
+        for call in (lambda: crew.add(2, 2), lambda: crew.result(1)):
+            try:
+                call()
+            except OptionError:
+                refused += 1
         crew.dismiss()
-        os._exit(7)
+        os._exit(5 + refused)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), crew.result(0), crew.result(1))
 crew.dismiss()
 """
